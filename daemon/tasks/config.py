@@ -1,0 +1,214 @@
+"""Where things are and how the daemon behaves: option > `TASKSD_*` environment > config file > default, resolved once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ConfigError
+from tasks.words import PrivacyLevel
+
+#: Longest Unix socket path that every platform takes (sun_path is 104 bytes on macOS, 108 on Linux).
+SOCKET_PATH_MAX = 103
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    max_files: int = 100_000
+    max_bytes: int = 1 << 30
+    #: one event; a 2 MiB Write makes an event of 4.2 MB
+    max_event_bytes: int = 64 << 20
+    quarantine_max_files: int = 10_000
+    quarantine_max_bytes: int = 100 << 20
+    #: raw payloads in quarantine hold unredacted text
+    quarantine_max_days: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    level: PrivacyLevel = PrivacyLevel.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    #: debug | info | warning | error
+    level: str = "info"
+    #: auto (journal fields under systemd, text otherwise) | text | json
+    format: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    #: nightly backups kept
+    backups: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the daemon and the command line need to know. Sections are tables of the config file."""
+
+    data_dir: Path
+    config_file: Path
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "tasks.db"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.data_dir / "spool"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        return self.data_dir / "quarantine"
+
+    @property
+    def hooks_dir(self) -> Path:
+        return self.data_dir / "hooks"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.data_dir / "lock"
+
+    @property
+    def backup_dir(self) -> Path:
+        return self.data_dir / "backups"
+
+    @property
+    def secret_file(self) -> Path:
+        return self.data_dir / "secret"
+
+    @property
+    def socket_path(self) -> Path:
+        return socket_path(self.data_dir)
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """`TASKSD_DATA_DIR`, else `$XDG_STATE_HOME/tasksd`, else `~/.local/state/tasksd`: the rule `hooks/record` follows."""
+    if chosen := environ.get("TASKSD_DATA_DIR"):
+        return Path(chosen).expanduser().absolute()
+    if state := environ.get("XDG_STATE_HOME"):
+        return Path(state) / "tasksd"
+    return _home(environ) / ".local/state/tasksd"
+
+
+def default_config_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """`TASKSD_CONFIG`, else `$XDG_CONFIG_HOME/tasksd/config.toml`, else `~/.config/tasksd/config.toml`."""
+    if chosen := environ.get("TASKSD_CONFIG"):
+        return Path(chosen).expanduser().absolute()
+    base = environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else _home(environ) / ".config") / "tasksd/config.toml"
+
+
+def socket_path(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """`tasksd.sock` in the data directory, or, where that path would be too long, in a private run-time directory.
+
+    The run-time name carries a hash of the data directory, so two daemons of one user never meet.
+    """
+    path = data_dir / "tasksd.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
+        return path
+    import hashlib
+    import tempfile
+
+    name = hashlib.blake2b(os.fsencode(data_dir), digest_size=8).hexdigest() + ".sock"
+    if runtime := environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "tasksd" / name
+    return Path(tempfile.gettempdir()) / f"tasksd-{os.getuid()}" / name
+
+
+def load(
+    *, data_dir: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ, **overrides: str
+) -> Settings:
+    """Resolve the settings. `overrides` are command-line options named `section_key`.
+
+    Raises ConfigError naming the file, the key and the accepted values; nothing is guessed.
+    """
+    config_file = default_config_file(environ)
+    document = _read(config_file)
+    chosen_dir = data_dir or environ.get("TASKSD_DATA_DIR") or document.pop("data_dir", None)
+    document.pop("data_dir", None)
+    where = Path(chosen_dir).expanduser().absolute() if chosen_dir else default_data_dir(environ)
+    values: dict[str, Any] = {}
+    for section in fields(Settings):
+        if section.name in ("data_dir", "config_file"):
+            continue
+        table = document.pop(section.name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{config_file}: [{section.name}] must be a table")
+        values[section.name] = _section(section.default_factory, section.name, table, environ, overrides, config_file)  # type: ignore[arg-type]
+    if document:
+        known = ", ".join(sorted(values))
+        raise ConfigError(f"{config_file}: unknown table or key {', '.join(sorted(document))}; known are data_dir, {known}")
+    return Settings(data_dir=where, config_file=config_file, **values)
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME")
+    return Path(home) if home else Path.home()
+
+
+def _read(config_file: Path) -> dict[str, Any]:
+    try:
+        text = config_file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {config_file}: {error}") from error
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{config_file} is not valid TOML: {error}") from error
+
+
+def _section(
+    kind: type[Any],
+    name: str,
+    table: dict[str, Any],
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str],
+    config_file: Path,
+) -> Any:
+    chosen: dict[str, Any] = {}
+    defaults = kind()
+    for key in fields(kind):
+        default = getattr(defaults, key.name)
+        variable = f"TASKSD_{name}_{key.name}".upper()
+        if (option := overrides.get(f"{name}_{key.name}")) is not None:
+            chosen[key.name] = _convert(option, default, f"option {name}.{key.name}")
+        elif variable in environ:
+            chosen[key.name] = _convert(environ[variable], default, f"environment {variable}")
+        elif key.name in table:
+            chosen[key.name] = _convert(table[key.name], default, f"{config_file}: {name}.{key.name}")
+    if unknown := set(table) - {key.name for key in fields(kind)}:
+        accepted = ", ".join(key.name for key in fields(kind))
+        raise ConfigError(f"{config_file}: unknown key {name}.{sorted(unknown)[0]}; accepted are {accepted}")
+    return kind(**chosen)
+
+
+def _convert(value: Any, default: Any, where: str) -> Any:
+    """Bring a text or TOML value to the type of the default. Numbers must be positive."""
+    if isinstance(default, PrivacyLevel):
+        try:
+            return PrivacyLevel(value)
+        except ValueError:
+            accepted = ", ".join(PrivacyLevel)
+            raise ConfigError(f"{where} = {value!r}: accepted are {accepted}") from None
+    if isinstance(default, int):
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where} = {value!r}: a whole number is needed") from None
+        if isinstance(value, bool | float) or number <= 0:
+            raise ConfigError(f"{where} = {value!r}: a whole number above 0 is needed")
+        return number
+    if not isinstance(value, str):
+        raise ConfigError(f"{where} = {value!r}: text is needed")
+    return value
