@@ -76,7 +76,7 @@ class Process:
     def lines(self) -> list[Mapping[str, Any]]:
         """The complete stdout lines so far."""
         text = self.output.read_text(encoding="utf-8", errors="replace")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].split("\n") if line.startswith("{")]
 
     def say(self, prompt: str) -> None:
         """Send a further prompt. Only for a client started with `conversation=True`."""
@@ -103,10 +103,16 @@ class Process:
         self.popen.kill()
 
     def finish(self, *, timeout: float = 60.0) -> Run:
-        """Close its input, wait for its end and return what it said."""
+        """Close its input, wait for its end and return what it said; AssertionError after `timeout` seconds."""
         if self.popen.stdin is not None:
             self.popen.stdin.close()
-        returncode = self.popen.wait(timeout)
+        try:
+            returncode = self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.popen.wait()
+            said = "\n".join(json.dumps(line)[:300] for line in self.lines()[-5:])
+            raise AssertionError(f"the client did not end within {timeout:g} s; its last lines:\n{said}") from None
         return Run(returncode, self.pid, self.lines(), self.errors.read_text(encoding="utf-8", errors="replace"))
 
 
@@ -122,7 +128,7 @@ class Client:
     _started: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for directory in (self.home / ".claude", self.project, self.root / "runs"):
+        for directory in (self.home / ".claude", self.project, self.root / "runs", self.root / "tmp"):
             directory.mkdir(parents=True)
         git = ("git", "-C", str(self.project), "-c", "user.name=Test", "-c", "user.email=test@example.invalid")
         subprocess.run([*git, "init", "--quiet"], check=True, env=self.environment())
@@ -148,6 +154,8 @@ class Client:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
+            # What its background commands print goes there, outside HOME.
+            "CLAUDE_CODE_TMPDIR": str(self.root / "tmp"),
             "ANTHROPIC_BASE_URL": self.api_url,
             "ANTHROPIC_API_KEY": "scripted",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",

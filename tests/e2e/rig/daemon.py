@@ -9,9 +9,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tasks.config import socket_path
 
 from .waiting import until
 
@@ -46,8 +49,13 @@ class Daemon:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of the daemon and of `command`: nothing is inherited but PATH."""
-        path = os.environ.get("PATH", os.defpath)
-        return {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", "TASKSD_DATA_DIR": str(self.data_dir)}
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "TMPDIR": tempfile.gettempdir(),
+            "TASKSD_DATA_DIR": str(self.data_dir),
+        }
 
     @property
     def log(self) -> str:
@@ -100,7 +108,7 @@ class Daemon:
 
     def get(self, path: str) -> Any:
         """The JSON that GET `path` answers; AssertionError for another status than 200, OSError when nobody listens."""
-        connection = _UnixConnection(self.data_dir / "tasksd.sock")
+        connection = _UnixConnection(socket_path(self.data_dir, self.environment))
         try:
             connection.request("GET", path)
             response = connection.getresponse()

@@ -41,6 +41,10 @@ class Recorder:
         hook = {"type": "command", "command": command, **({"async": True} if self._asynchronous else {})}
         return {"hooks": {event: [{"hooks": [hook]}] for event in events}}
 
+    def register(self, settings_file: Path) -> None:
+        """Make the recorder the only content of a settings file."""
+        settings_file.write_text(json.dumps(self.settings()), encoding="utf-8")
+
     def events(self) -> list[Mapping[str, Any]]:
         """The payloads in the order in which their hooks started."""
         files = sorted(self.directory.glob("*.json"), key=lambda file: int(file.name.partition(".")[0]))

@@ -6,13 +6,13 @@ behaves differently is told apart from a daemon that stores wrongly.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tasks.words import ErrorCategory
 
-from .rig.messages_api import ApiError, Reply, Script, Text, ToolUse, Turn
+from .messages_api import ApiError, Reply, Script, Text, ToolUse, Turn
 
 #: Hooks that carry the id of a call, besides PostToolBatch, by how the call ended.
 RAN = ("PreToolUse", "PostToolUse")
@@ -36,6 +36,8 @@ class Call:
     backgrounded: bool = False
     #: the input as unparsed text, in place of `input`
     raw: str | None = None
+    #: PostToolBatch tells of it
+    in_batch: bool = True
 
     @property
     def success(self) -> bool:
@@ -54,6 +56,7 @@ class Scenario:
     calls: Sequence[Call]
     args: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def _turns(*messages: Call | Sequence[Call]) -> list[Turn]:
@@ -62,7 +65,7 @@ def _turns(*messages: Call | Sequence[Call]) -> list[Turn]:
     return [Reply([Text("Next."), *(call.as_block() for call in group)]) for group in groups]
 
 
-def everything(project: Path, *, background_agent: bool = False) -> Scenario:
+def everything(project: Path) -> Scenario:
     """Successes, each way of failing, parallel calls, a subagent, a command moved to the background."""
     (project / "there.txt").write_text("one\ntwo\n", encoding="utf-8")
     (project / "twice.txt").write_text("again\nagain\n", encoding="utf-8")
@@ -142,7 +145,7 @@ def everything(project: Path, *, background_agent: bool = False) -> Scenario:
             "description": "Look",
             "prompt": "Look around. [[sub]]",
             "subagent_type": "general-purpose",
-            "run_in_background": background_agent,
+            "run_in_background": False,
         },
     )
     sub_ok = Call(
@@ -168,6 +171,25 @@ def everything(project: Path, *, background_agent: bool = False) -> Scenario:
         calls=[*calls, sub_ok, sub_failed],
         settings=denying("forbidden-word"),
     )
+
+
+def background_agent() -> Scenario:
+    """A subagent in the background: its second call is made and answered after the turn of the main agent has ended.
+
+    The gate `subagent` holds its second answer.
+    """
+    kind = "general-purpose"
+    agent = Call(
+        "toolu_background_agent",
+        "Agent",
+        {"description": "Look", "prompt": "Look. [[inner]]", "subagent_type": kind, "run_in_background": True},
+    )
+    before, after = (
+        Call(f"toolu_{name}_turn_end", "Bash", {"command": f"echo {name}", "description": "Say"}, agent_type=kind)
+        for name in ("before", "after")
+    )
+    inner = [*_turns(before), Reply([after.as_block()], gate="subagent")]
+    return Scenario("Delegate. [[outer]]", {"outer": _turns(agent), "inner": inner}, [agent, before, after])
 
 
 def denying(word: str) -> dict[str, Any]:
@@ -199,8 +221,9 @@ def second() -> Scenario:
 
 
 def api_error(status: int = 400, kind: str = "invalid_request_error") -> Scenario:
-    """The API refuses to answer after one successful call: the run fails."""
-    return _one_call("api_error", ApiError(status, kind))
+    """The API refuses to answer after one successful call, and the client does not try again: the run fails."""
+    scenario = _one_call("api_error", ApiError(status, kind))
+    return replace(scenario, env={"CLAUDE_CODE_MAX_RETRIES": "0"})
 
 
 def max_turns() -> Scenario:
@@ -213,5 +236,12 @@ def max_turns() -> Scenario:
 def endless(name: str) -> Scenario:
     """A Bash call that says it runs by making the file `running`, and never ends by itself."""
     command = "touch running; while :; do sleep 0.1; done"
-    call = Call(f"toolu_{name}", "Bash", {"command": command, "description": "Wait"}, ErrorCategory.INTERRUPTED, DENIED)
+    call = Call(
+        f"toolu_{name}",
+        "Bash",
+        {"command": command, "description": "Wait"},
+        ErrorCategory.INTERRUPTED,
+        DENIED,
+        in_batch=False,
+    )
     return Scenario(f"Wait. [[{name}]]", {name: _turns(call)}, [call])
