@@ -1,0 +1,1 @@
+"""What tasksd puts into other programs' configuration: hooks and services."""
