@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from .rig.messages_api import ApiError, MessagesApi, Reply, Script, Text, ToolUse, Usage
+from .rig.answers import ApiError, Reply, Script, Text, ToolUse, Usage
+from .rig.messages_api import MessagesApi
 
 SCRIPTS: dict[str, Script] = {
     "talk": [Reply([Text("first")]), Reply([Text("second")])],
     "inner": [Reply([Text("from inside")])],
     "calls": [Reply([ToolUse("toolu_1", "Read", {"file_path": "/a"}), ToolUse("toolu_2", "Read", raw='{"file')])],
-    "busy": [ApiError(529, "overloaded_error", retry_after=7, times=1), Reply([Text("awake")])],
+    "busy": [ApiError(529, "overloaded_error", retry_after=7, times=1), Reply([Text("awake")]), Reply([Text("more")])],
     "held": [Reply([Text("late")], gate="door", gate_in_stream=True)],
     "money": [Reply([Text("x")], usage=Usage(5, 6, 7, cache_write_5m=8, cache_write_1h=9))],
 }
@@ -79,6 +80,7 @@ def test_error_tells_when_to_retry_and_the_retry_succeeds(api: MessagesApi) -> N
     assert (response.status, response.headers["retry-after"]) == (529, "7")
     assert json.loads(body)["error"]["type"] == "overloaded_error"
     assert said(answer(api, "[[busy]]")) == "awake"
+    assert said(answer(api, "[[busy]]", "awake", "go on")) == "more"
 
 
 def test_gate_holds_the_rest_of_a_stream_until_it_is_opened(api: MessagesApi) -> None:

@@ -78,6 +78,11 @@ class Process:
         text = self.output.read_text(encoding="utf-8", errors="replace")
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].split("\n") if line.startswith("{")]
 
+    def session_id(self) -> str:
+        """The session's id, as soon as the client has said it."""
+        first = until(lambda: [line for line in self.lines() if "session_id" in line], "the client's first line")
+        return str(first[0]["session_id"])
+
     def say(self, prompt: str) -> None:
         """Send a further prompt. Only for a client started with `conversation=True`."""
         assert self.popen.stdin is not None

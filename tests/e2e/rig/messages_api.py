@@ -9,87 +9,17 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
+
+from .answers import ApiError, Reply, Script, Text, Turn, as_message, as_stream
 
 MARKER = re.compile(r"\[\[([A-Za-z0-9_-]+)\]\]")
 #: An answer held longer than this goes out anyway, so that a failing test leaves no thread behind.
 LONGEST_HOLD = 120.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolUse:
-    """One tool call. `id` is sent as it stands, so a test knows the tool_use_id beforehand."""
-
-    id: str
-    name: str
-    input: Mapping[str, Any] = field(default_factory=dict)
-    #: sent in place of `input`, unparsed (streamed answers only): broken JSON
-    raw: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer. The two cache writes have two prices."""
-
-    input: int = 3
-    output: int = 80
-    cache_read: int = 9000
-    cache_write_5m: int = 300
-    cache_write_1h: int = 0
-
-    def as_json(self, *, output: int | None = None) -> dict[str, Any]:
-        return {
-            "input_tokens": self.input,
-            "output_tokens": self.output if output is None else output,
-            "cache_read_input_tokens": self.cache_read,
-            "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": self.cache_write_5m,
-                "ephemeral_1h_input_tokens": self.cache_write_1h,
-            },
-            "service_tier": "standard",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One assistant message."""
-
-    blocks: Sequence[Text | ToolUse]
-    usage: Usage = Usage()
-    #: "tool_use" or "end_turn" by the blocks when not given
-    stop_reason: str | None = None
-    #: seconds before the first byte
-    delay: float = 0.0
-    #: name of a gate that holds the answer until the test opens it
-    gate: str | None = None
-    #: the gate holds the second half of the stream, not the whole answer
-    gate_in_stream: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ApiError:
-    """An HTTP error. With `times`, the script's next turn answers the retry after so many errors."""
-
-    status: int
-    type: str = "api_error"
-    message: str = "scripted failure"
-    retry_after: int | None = None
-    times: int | None = None
-    gate: str | None = None
-
-
-Turn: TypeAlias = Reply | ApiError
-Script: TypeAlias = Sequence[Turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +82,13 @@ class MessagesApi:
         # Requests without tools are the client's own small questions (titles, summaries); no script answers those.
         if name is None or not body.get("tools"):
             return Reply([Text("ok")])
-        turns = self.scripts[name]
-        turn = turns[index] if index < len(turns) else Reply([Text("Done.")])
-        if isinstance(turn, ApiError) and turn.times is not None:
-            with self._lock:
-                sent = self._errors_sent[(name, index)] = self._errors_sent.get((name, index), 0) + 1
-            if sent > turn.times:
-                return turns[index + 1] if index + 1 < len(turns) else Reply([Text("Done.")])
+        with self._lock:
+            live = [(at, turn) for at, turn in enumerate(self.scripts[name]) if not self._is_used_up(name, at, turn)]
+            if index >= len(live):
+                return Reply([Text("Done.")])
+            at, turn = live[index]
+            if isinstance(turn, ApiError):
+                self._errors_sent[(name, at)] = self._errors_sent.get((name, at), 0) + 1
         return turn
 
     def hold(self, gate: str | None) -> None:
@@ -172,6 +102,11 @@ class MessagesApi:
     def next_id(self) -> int:
         with self._lock:
             return next(self._ids)
+
+    def _is_used_up(self, name: str, at: int, turn: Turn) -> bool:
+        if not isinstance(turn, ApiError) or turn.times is None:
+            return False
+        return self._errors_sent.get((name, at), 0) >= turn.times
 
     def _event(self, events: dict[str, threading.Event], gate: str) -> threading.Event:
         with self._lock:
@@ -246,11 +181,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(error.status, json.dumps(document).encode(), **headers)
 
     def _answer(self, reply: Reply, body: Mapping[str, Any]) -> None:
-        message = _message(reply, model=str(body.get("model")), number=self.server.api.next_id())
+        message = as_message(reply, model=str(body.get("model")), number=self.server.api.next_id())
         if not body.get("stream"):
             self._send(200, json.dumps(message).encode())
             return
-        pieces = list(_stream(reply, message))
+        pieces = list(as_stream(reply, message))
         if not reply.gate_in_stream:
             self._send(200, "".join(pieces).encode(), content_type="text/event-stream")
             return
@@ -291,46 +226,3 @@ def _turns(messages: Sequence[Mapping[str, Any]]) -> int:
     """Number of runs of assistant messages: one message may come back as several."""
     roles = [message.get("role") for message in messages if message.get("role") in ("user", "assistant")]
     return sum(1 for role, _ in itertools.groupby(roles) if role == "assistant")
-
-
-def _message(reply: Reply, *, model: str, number: int) -> dict[str, Any]:
-    calls = any(isinstance(block, ToolUse) for block in reply.blocks)
-    return {
-        "id": f"msg_scripted{number:012d}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [_block(block) for block in reply.blocks],
-        "stop_reason": reply.stop_reason or ("tool_use" if calls else "end_turn"),
-        "stop_sequence": None,
-        "usage": reply.usage.as_json(),
-    }
-
-
-def _block(block: Text | ToolUse) -> dict[str, Any]:
-    if isinstance(block, Text):
-        return {"type": "text", "text": block.text}
-    return {"type": "tool_use", "id": block.id, "name": block.name, "input": dict(block.input)}
-
-
-def _stream(reply: Reply, message: Mapping[str, Any]) -> Iterator[str]:
-    """The server-sent events of one message: message_start has 1 output token, message_delta the true number."""
-    start = {**message, "content": [], "stop_reason": None, "usage": reply.usage.as_json(output=1)}
-    yield _event("message_start", message=start)
-    for index, block in enumerate(reply.blocks):
-        if isinstance(block, Text):
-            yield _event("content_block_start", index=index, content_block={"type": "text", "text": ""})
-            delta = {"type": "text_delta", "text": block.text}
-        else:
-            yield _event("content_block_start", index=index, content_block={**_block(block), "input": {}})
-            written = json.dumps(dict(block.input)) if block.raw is None else block.raw
-            delta = {"type": "input_json_delta", "partial_json": written}
-        yield _event("content_block_delta", index=index, delta=delta)
-        yield _event("content_block_stop", index=index)
-    stop = {"stop_reason": message["stop_reason"], "stop_sequence": None}
-    yield _event("message_delta", delta=stop, usage=reply.usage.as_json())
-    yield _event("message_stop")
-
-
-def _event(kind: str, **content: Any) -> str:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **content})}\n\n"

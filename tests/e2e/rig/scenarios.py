@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.words import ErrorCategory
+from tasks.words import CallSource, ErrorCategory
 
-from .messages_api import ApiError, Reply, Script, Text, ToolUse, Turn
+from .answers import ApiError, Reply, Script, Text, ToolUse, Turn
 
 #: Hooks that carry the id of a call, besides PostToolBatch, by how the call ended.
 RAN = ("PreToolUse", "PostToolUse")
@@ -33,11 +33,19 @@ class Call:
     hooks: tuple[str, ...] = RAN
     #: the kind of subagent that makes it; None for the main agent
     agent_type: str | None = None
-    backgrounded: bool = False
+    #: "requested" or "automatic": it went on in the background
+    background: str | None = None
     #: the input as unparsed text, in place of `input`
     raw: str | None = None
     #: PostToolBatch tells of it
     in_batch: bool = True
+
+    @property
+    def source(self) -> CallSource:
+        """What the stored row rests on."""
+        if self.hooks in (RAN, FAILED):
+            return CallSource.HOOK
+        return CallSource.BATCH if self.in_batch else CallSource.INFERRED
 
     @property
     def success(self) -> bool:
@@ -135,7 +143,7 @@ def everything(project: Path) -> Scenario:
     waits = "until [ -e released ]; do sleep 0.05; done; touch over"
     lets_go = "touch released; until [ -e over ]; do sleep 0.05; done"
     background = Call(
-        "toolu_background", "Bash", {"command": waits, "description": "Wait", "timeout": 1000}, backgrounded=True
+        "toolu_background", "Bash", {"command": waits, "description": "Wait", "timeout": 1000}, background="automatic"
     )
     release = Call("toolu_release", "Bash", {"command": lets_go, "description": "Release"})
     agent = Call(
@@ -183,6 +191,7 @@ def background_agent() -> Scenario:
         "toolu_background_agent",
         "Agent",
         {"description": "Look", "prompt": "Look. [[inner]]", "subagent_type": kind, "run_in_background": True},
+        background="requested",
     )
     before, after = (
         Call(f"toolu_{name}_turn_end", "Bash", {"command": f"echo {name}", "description": "Say"}, agent_type=kind)
@@ -205,30 +214,21 @@ def denying(word: str) -> dict[str, Any]:
     return {"hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": command}]}]}}
 
 
-def _one_call(name: str, *after: Turn) -> Scenario:
+def turn(name: str, *after: Turn) -> Scenario:
+    """One successful call, and `after` what comes then; the script has the name given."""
     call = Call(f"toolu_{name}", "Bash", {"command": f"echo {name}", "description": "Say"})
     return Scenario(f"Go on. [[{name}]]", {name: [*_turns(call), *after]}, [call])
 
 
-def short() -> Scenario:
-    """One successful call."""
-    return _one_call("short")
-
-
-def second() -> Scenario:
-    """One successful call, for a second prompt, a resumed or a forked session."""
-    return _one_call("second")
-
-
 def api_error(status: int = 400, kind: str = "invalid_request_error") -> Scenario:
     """The API refuses to answer after one successful call, and the client does not try again: the run fails."""
-    scenario = _one_call("api_error", ApiError(status, kind))
+    scenario = turn("api_error", ApiError(status, kind))
     return replace(scenario, env={"CLAUDE_CODE_MAX_RETRIES": "0"})
 
 
 def max_turns() -> Scenario:
     """The client stops after the first turn, so right after its call."""
-    first, never = _one_call("max_turns"), _one_call("never")
+    first, never = turn("max_turns"), turn("never")
     scripts = {"max_turns": [*first.scripts["max_turns"], *never.scripts["never"]]}
     return Scenario(first.prompt, scripts, first.calls, args=("--max-turns", "1"))
 
