@@ -197,9 +197,10 @@ stored = p.identify(child.pid)
 if subprocess.run(["mount", "-t", "proc", "-o", "hidepid={hidepid}", "proc", "/proc"]).returncode:
     print("SKIP mount"); raise SystemExit
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(p.probe(stored), p.identify(4_000_000))
+earlier = p.ProcessIdentity(pid=stored.pid, started=stored.started, boot="an earlier boot")
+print(p.probe(stored), p.probe(earlier), p.identify(4_000_000))
 """
-    assert in_private_namespaces("-pf", "--mount-proc", script=script) == "unknown None"
+    assert in_private_namespaces("-pf", "--mount-proc", script=script) == "unknown gone None"
 
 
 def test_running_out_of_file_descriptors_is_unknown() -> None:
@@ -248,6 +249,12 @@ def test_the_start_time_of_an_earlier_boot_is_refused() -> None:
 def test_the_command_line_is_given_as_passed() -> None:
     argv = [sys.executable, "-c", "import sys; sys.stdin.read()", "", "a b", "é", "new\nline", "\udcff"]
     with running(*argv) as child:
+        wait_until(lambda: command_line(child.pid) == argv)
+
+
+def test_empty_arguments_at_the_end_are_dropped() -> None:
+    argv = [sys.executable, "-c", "import sys; sys.stdin.read()", "", "x"]
+    with running(*argv, "", "") as child:
         wait_until(lambda: command_line(child.pid) == argv)
 
 

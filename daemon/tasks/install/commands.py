@@ -11,7 +11,7 @@ from pathlib import Path
 #: `subprocess.run` or a stand-in that takes the same arguments.
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-TIMEOUT = 120.0  # seconds; `enable --now` waits for READY=1, at most TimeoutStartSec of five starts
+TIMEOUT = 120.0  # seconds; a restart waits for TimeoutStopSec and then for READY=1, at most TimeoutStartSec
 SETTLE_TIMEOUT = 50.0  # seconds; ExitTimeOut of the launchd agent and a little
 
 
