@@ -1,5 +1,6 @@
 """Where things are and how the daemon behaves: option > `TASKSD_*` environment > config file > default, resolved once."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -144,8 +145,30 @@ def load(
         values[section.name] = _section(section.default_factory, section.name, table, environ, overrides, config_file)  # type: ignore[arg-type]
     if document:
         known = ", ".join(sorted(values))
-        raise ConfigError(f"{config_file}: unknown table or key {', '.join(sorted(document))}; known are data_dir, {known}")
+        raise ConfigError(
+            f"{config_file}: unknown table or key {', '.join(sorted(document))}; known are data_dir, {known}"
+        )
     return Settings(data_dir=where, config_file=config_file, **values)
+
+
+def secret_key(settings: Settings) -> bytes:
+    """The 32 random bytes of this installation, made on first use. They never leave the machine.
+
+    Raises ConfigError when the file is not private.
+    """
+    path = settings.secret_file
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".secret.{os.getpid()}")
+    if not path.exists():
+        fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(os.urandom(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # whoever is first wins, and never half a key
+        draft.unlink()
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path} can be read by others; run `chmod 600 {path}`")
+    return path.read_bytes()
 
 
 def _home(environ: Mapping[str, str]) -> Path:

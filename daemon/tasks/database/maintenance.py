@@ -28,8 +28,10 @@ def problems(reader: Reader, *, quick: bool = False) -> list[str]:
     if found == ["ok"]:
         found = []
     if not quick:
-        found += [f"{table} row {rowid}: its {parent} row is missing" for table, rowid, parent, _ in
-                  reader.query("PRAGMA foreign_key_check")]
+        found += [
+            f"{table} row {rowid}: its {parent} row is missing"
+            for table, rowid, parent, _ in reader.query("PRAGMA foreign_key_check")
+        ]
     return found
 
 
@@ -57,7 +59,9 @@ def vacuum(writer: Writer) -> tuple[int, int]:
 
 
 def checkpoint(writer: Writer) -> None:
-    writer.outside_transaction(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"), "cannot checkpoint")
+    writer.outside_transaction(
+        lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"), "cannot checkpoint"
+    )
 
 
 def sqlite_version_note(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str | None:
@@ -80,7 +84,9 @@ def keep_reserve(database: Path) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(reserve, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(fd, 0, RESERVE_BYTES) if hasattr(os, "posix_fallocate") else os.ftruncate(fd, RESERVE_BYTES)
+            os.posix_fallocate(fd, 0, RESERVE_BYTES) if hasattr(os, "posix_fallocate") else os.ftruncate(
+                fd, RESERVE_BYTES
+            )
         except OSError:
             reserve.unlink(missing_ok=True)
         finally:
@@ -105,7 +111,9 @@ def restore_if_damaged(database: Path, backup_dir: Path) -> Path | None:
     """
     if not database.exists() or _is_sound(database):
         return None
-    aside = database.parent / f"corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000:06d}"
+    aside = (
+        database.parent / f"corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000:06d}"
+    )
     aside.mkdir(mode=0o700)
     for suffix in ("", "-wal", "-shm"):
         part = database.with_name(database.name + suffix)

@@ -60,7 +60,9 @@ class Database:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def apply(self, writes: Sequence[Write]) -> None:
@@ -74,10 +76,14 @@ class Database:
 
     async def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of a SELECT, from the last committed state."""
+        return await self.read(lambda reader: reader.query(statement, parameters))
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """Run `work(reader)`, any number of queries, on the reading thread."""
         reader = self._reader
         if reader is None:
             raise RuntimeError(f"the database {self.path} is not open")
-        return await self._reading.call(lambda: reader.query(statement, parameters))
+        return await self._reading.call(lambda: work(reader))
 
     async def tick(self) -> None:
         """Returns once the actor has worked off what was asked before: the watchdog's proof that it lives."""
@@ -87,10 +93,7 @@ class Database:
 
     async def check(self) -> list[str]:
         """What is wrong with the file (empty: nothing). Reads all of it."""
-        reader = self._reader
-        if reader is None:
-            raise RuntimeError(f"the database {self.path} is not open")
-        return await self._reading.call(lambda: maintenance.problems(reader))
+        return await self.read(maintenance.problems)
 
     async def backup(self, label: str = "manual", *, keep: int | None = None) -> Path:
         """A checked copy in the backup directory; with `keep`, the oldest of the same label beyond that number go."""

@@ -98,7 +98,10 @@ def _parse_leniently(raw: bytes, flags: tuple[str, ...]) -> Parsed | Rejected:
     try:
         return Parsed(_KNOWN.validate_python(document), all_flags)
     except ValidationError as error:
-        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] != "union_tag_invalid":
+        if (
+            error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
+            != "union_tag_invalid"
+        ):
             return _schema_error(error)
     try:
         return Parsed(UnknownEvent.model_validate(document), all_flags)

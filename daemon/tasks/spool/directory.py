@@ -145,7 +145,13 @@ class Spool:
             os.close(fd)
         task, client, recorder, plugin, _ = match.groups()
         return SpoolFile(
-            name, state.st_mtime_ns, None if task == "-" else task, int(client) or None, int(recorder), plugin == "p", raw
+            name,
+            state.st_mtime_ns,
+            None if task == "-" else task,
+            int(client) or None,
+            int(recorder),
+            plugin == "p",
+            raw,
         )
 
     def _objection(self, state: os.stat_result) -> tuple[QuarantineReason, str] | None:

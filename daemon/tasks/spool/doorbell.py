@@ -44,7 +44,9 @@ class Doorbell:
                 cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
                 self.state = f"polling: {str(cause)[:200]}"
                 log.warning("the spool watcher failed, polling until it works again error=%s", cause)
-                delay = RETRY_MIN if asyncio.get_running_loop().time() - started > RETRY_MAX else min(delay * 2, RETRY_MAX)
+                delay = (
+                    RETRY_MIN if asyncio.get_running_loop().time() - started > RETRY_MAX else min(delay * 2, RETRY_MAX)
+                )
             self._ring()
             await asyncio.sleep(delay)
 

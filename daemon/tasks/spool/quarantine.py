@@ -128,7 +128,9 @@ class Quarantine:
                 os.rename(source, target)
                 break
         else:
-            raise TasksError(f"cannot retry {id_}: the spool holds a thousand retried files; let the daemon read them first")
+            raise TasksError(
+                f"cannot retry {id_}: the spool holds a thousand retried files; let the daemon read them first"
+            )
         (self.path / (id_ + _REASON_SUFFIX)).unlink(missing_ok=True)
 
     def drop(self, id_: str) -> None:
@@ -143,7 +145,9 @@ class Quarantine:
         horizon = time.time() * 1000 - self._settings.quarantine_max_days * 86_400_000
         gone = 0
         for entry in entries:
-            over = len(entries) - gone > self._settings.quarantine_max_files or total > self._settings.quarantine_max_bytes
+            over = (
+                len(entries) - gone > self._settings.quarantine_max_files or total > self._settings.quarantine_max_bytes
+            )
             if not over and entry.quarantined_at >= horizon:
                 break
             total -= min(entry.size, self._on_disk(entry.id))
@@ -190,5 +194,7 @@ class Quarantine:
     def _checked(self, id_: str) -> str:
         stamp, _, rest = id_.partition("-")
         if not (stamp.isdigit() and rest.isalnum() and id_.isascii()):
-            raise NoSuchQuarantinedFile(f"{id_!r} is not the id of a quarantined file; `tasksd quarantine list` shows them")
+            raise NoSuchQuarantinedFile(
+                f"{id_!r} is not the id of a quarantined file; `tasksd quarantine list` shows them"
+            )
         return id_

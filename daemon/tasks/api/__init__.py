@@ -1,0 +1,7 @@
+"""The HTTP face: one ASGI application, one file per resource under /v1, served on the Unix socket."""
+
+from tasks.api.app import create_app
+from tasks.api.context import Bell, Context
+from tasks.api.server import ApiServer, bind_unix_socket
+
+__all__ = ["ApiServer", "Bell", "Context", "bind_unix_socket", "create_app"]

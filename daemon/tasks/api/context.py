@@ -1,0 +1,51 @@
+"""What the resources answer from; handed over by the composition root."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tasks.config import Settings
+from tasks.database import Database
+from tasks.ingest import Ingest
+from tasks.spool import Quarantine, Spool
+
+
+class Bell:
+    """Tells any number of waiting readers that something new is stored. A hint only: readers look for themselves."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def ring(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109  (running out of time is an answer here, not an error)
+        """Whether it rang within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class Context:
+    settings: Settings
+    database: Database
+    ingest: Ingest
+    spool: Spool
+    quarantine: Quarantine
+    version: str
+    #: "watching", or "polling: " and why
+    watcher: Callable[[], str]
+    #: makes the ingester look at the spool now
+    poke: Callable[[], None]
+    stored: Bell = field(default_factory=Bell)
+    #: set when the daemon stops: live streams end
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    started: float = field(default_factory=time.monotonic)
+    #: the last known number of sessions by status, for when the database is slow
+    session_counts: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""/v1/status: how the daemon, the spool, ingestion and the sessions are, so that silence is never ambiguous."""
+
+import asyncio
+import os
+import time
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from tasks.api.access import Ctx
+from tasks.api.context import Context
+from tasks.words import SessionStatus
+
+router = APIRouter(tags=["status"])
+
+#: Seconds that the count of sessions may take before the last known one is served.
+COUNT_TIMEOUT = 0.08
+
+
+class DaemonStatus(BaseModel):
+    pid: int
+    uptime_s: float
+    version: str
+    data_dir: str
+    privacy: str
+
+
+class SpoolStatus(BaseModel):
+    pending: int
+    #: age of the oldest file that waits, seconds; null: none waits
+    oldest_age_s: float | None
+    bytes: int
+    full: bool
+    #: events that hooks dropped because the spool was full, ever
+    dropped: int
+    quarantined: int
+
+
+class IngestStatus(BaseModel):
+    events_total: int
+    #: epoch milliseconds; null: none yet
+    last_event_at: int | None
+    duplicates: int
+    #: why ingestion waits (disk full, …); null: it does not
+    degraded: str | None
+
+
+class Status(BaseModel):
+    daemon: DaemonStatus
+    spool: SpoolStatus
+    ingest: IngestStatus
+    #: sessions by status; ended, failed and lost ones of the last 24 hours
+    sessions: dict[str, int]
+    watcher: str
+
+
+_COUNT = """
+SELECT status, count(*) FROM sessions
+WHERE status NOT IN ('ended', 'failed', 'lost') OR last_event_at >= :yesterday GROUP BY status
+"""
+
+
+@router.get("/status")
+async def read_status(ctx: Ctx) -> Status:
+    health = ctx.ingest.health
+    waiting = ctx.spool.usage(await asyncio.to_thread(ctx.spool.scan))
+    return Status(
+        daemon=DaemonStatus(
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - ctx.started, 3),
+            version=ctx.version,
+            data_dir=str(ctx.settings.data_dir),
+            privacy=ctx.settings.privacy.level,
+        ),
+        spool=SpoolStatus(
+            pending=waiting.files,
+            oldest_age_s=_age(waiting.oldest_mtime_ns),
+            bytes=waiting.bytes,
+            full=health.full,
+            dropped=ctx.spool.dropped(),
+            quarantined=await asyncio.to_thread(ctx.quarantine.count),
+        ),
+        ingest=IngestStatus(
+            events_total=health.events_total,
+            last_event_at=health.last_event_at,
+            duplicates=health.duplicates,
+            degraded=health.degraded,
+        ),
+        sessions=await _session_counts(ctx),
+        watcher=ctx.watcher(),
+    )
+
+
+async def _session_counts(ctx: Context) -> dict[str, int]:
+    yesterday = (time.time_ns() // 1_000_000) - 86_400_000
+    try:
+        async with asyncio.timeout(COUNT_TIMEOUT):
+            found: dict[str, int] = dict(await ctx.database.query(_COUNT, {"yesterday": yesterday}))
+        ctx.session_counts = {status: found.get(status, 0) for status in SessionStatus}
+    except TimeoutError:
+        pass  # the last known count is better than a late answer
+    return ctx.session_counts
+
+
+def _age(mtime_ns: int | None) -> float | None:
+    return None if mtime_ns is None else round(max(0.0, (time.time_ns() - mtime_ns) / 1e9), 3)

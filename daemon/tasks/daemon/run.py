@@ -1,0 +1,234 @@
+"""The life of the daemon: lock, store, spool, socket, READY, loops, stop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import uvloop
+
+from tasks import __version__, config
+from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
+from tasks.config import Settings
+from tasks.daemon import logs, signals
+from tasks.daemon.lock import InstanceLock
+from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
+from tasks.errors import EXIT_OK, StoreUnavailable, TasksError
+from tasks.ingest import Ingest
+from tasks.notify import Notifier
+from tasks.redaction import Redactor
+from tasks.spool import Doorbell, Quarantine, Spool
+from tasks.supervisor import INTERVAL, Supervisor
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks at the spool when the doorbell is silent.
+POLL_INTERVAL = 2.0
+#: Seconds without progress of a loop after which the watchdog is not fed any more.
+STALE_AFTER = 20.0
+#: Seconds that stopping may take.
+STOP_TIMEOUT = 10.0
+HOUSEKEEPING_INTERVAL = 3600.0
+BACKUP_INTERVAL = 86_400.0
+#: Open files asked for; agents, sockets and the spool need some.
+OPEN_FILES = 8192
+
+#: Set by the unit for the daemon's own safety; agents must not inherit it.
+_OWN_VARIABLES = ("PYTHONSAFEPATH",)
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until it is told to stop. Returns the exit code of a clean stop.
+
+    Raises AlreadyRunning, ConfigError, SchemaTooNew, StoreUnavailable, StoreCorrupt; anything else is a bug, and the
+    process must not outlive it.
+    """
+    logs.configure(settings.log)
+    os.umask(0o077)
+    for name in _OWN_VARIABLES:
+        os.environ.pop(name, None)
+    _raise_open_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(Daemon(settings, Notifier.from_environment()).run())
+        except BaseExceptionGroup as group:
+            # One loop died and took the others along: what it died of is what there is to say.
+            first: BaseException = group
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from group
+    return EXIT_OK
+
+
+class Daemon:
+    """Everything that runs, built in one place."""
+
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        #: loop name → monotonic seconds of its last turn
+        self._turns: dict[str, float] = {}
+
+    async def run(self) -> None:
+        settings = self._settings
+        _prepare_data_dir(settings.data_dir)
+        async with contextlib.AsyncExitStack() as stack:
+            lock = InstanceLock(settings.lock_file)
+            stack.callback(lock.close)
+            with _running_marker(settings.data_dir / "running") as was_unclean:
+                if was_unclean:
+                    await asyncio.to_thread(restore_if_damaged, settings.database_file, settings.backup_dir)
+                await self._serve(stack)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self._settings
+        database = await stack.enter_async_context(Database(settings.database_file, backup_dir=settings.backup_dir))
+        await asyncio.to_thread(keep_reserve, settings.database_file)
+        spool = Spool(settings.spool_dir, settings.spool)
+        quarantine = Quarantine(settings.quarantine_dir, settings.spool_dir, settings.spool, __version__)
+        self._redactor = Redactor(config.secret_key(settings), settings.privacy.level)
+        stored = Bell()
+        ingest = Ingest(settings, database, spool, quarantine, self._redactor, on_stored=lambda _: stored.ring())
+        await ingest.start()
+        stack.callback(ingest.close)
+        doorbell = Doorbell(spool, self._wake.set)
+        context = Context(
+            settings, database, ingest, spool, quarantine, __version__, lambda: doorbell.state, self._wake.set, stored
+        )
+        supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)
+        await stack.enter_async_context(ApiServer(create_app(context), bind_unix_socket(settings.socket_path)))
+        stack.callback(settings.socket_path.unlink, missing_ok=True)
+        stack.enter_context(
+            signals.handled(stop=self._stop, reload=self._reload, dump=lambda: log.info("state %s", ingest.health))
+        )
+        if note := sqlite_version_note():
+            log.info("%s", note)
+        log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
+        self._notifier.ready("ready")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(doorbell.run(), name="doorbell")
+                group.create_task(self._every("ingest", POLL_INTERVAL, ingest.step, self._wake), name="ingest")
+                group.create_task(self._every("supervisor", INTERVAL, supervisor.step), name="supervisor")
+                group.create_task(self._housekeeping(database, quarantine), name="housekeeping")
+                group.create_task(self._feed_watchdog(database, ingest), name="watchdog")
+                group.create_task(self._wait_for_stop(), name="stop")
+        except* _Stopped:
+            log.info("stopping")
+        self._notifier.stopping()
+        context.stopping.set()
+        stored.ring()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await ingest.step()
+        except TimeoutError:
+            log.warning("stopping with events left in the spool; the next start reads them")
+
+    async def _every(
+        self,
+        name: str,
+        seconds: float,
+        step: Callable[[], Awaitable[object]],
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        """Step for ever: after every wake, and at the latest after `seconds`. A step that raises ends the daemon."""
+        wake = wake or asyncio.Event()
+        while True:
+            wake.clear()
+            await step()
+            self._turns[name] = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
+
+    async def _feed_watchdog(self, database: Database, ingest: Ingest) -> None:
+        """Feed it only while every loop turns, the store answers and the spool is being looked at."""
+        interval = self._notifier.watchdog_interval or 10.0
+        while True:
+            async with asyncio.timeout(STALE_AFTER):
+                await database.tick()
+            now = time.monotonic()
+            turns = self._turns | {"ingest": max(self._turns.get("ingest", 0.0), ingest.health.last_progress)}
+            stale = [name for name, turned in turns.items() if now - turned > STALE_AFTER]
+            if stale:
+                log.error("loops make no progress, the watchdog is not fed loops=%s", ",".join(stale))
+            else:
+                self._notifier.watchdog()
+                self._notifier.status(_summary(ingest))
+            await asyncio.sleep(interval)
+
+    async def _housekeeping(self, database: Database, quarantine: Quarantine) -> None:
+        backups = self._settings.backup_dir
+        while True:
+            try:
+                await asyncio.to_thread(quarantine.trim)
+                newest = max((path.stat().st_mtime for path in backups.glob("tasks-*-nightly.db")), default=0.0)
+                if time.time() - newest > BACKUP_INTERVAL:
+                    await database.backup("nightly", keep=self._settings.database.backups)
+                await database.checkpoint()
+            except (TasksError, OSError) as error:
+                # A full disk is reported by the ingester; housekeeping tries again in an hour.
+                log.warning("housekeeping failed error=%s", error)
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+
+    async def _wait_for_stop(self) -> None:
+        await self._stop.wait()
+        raise _Stopped
+
+    def _reload(self) -> None:
+        """Take over what can change while running: logging and the privacy level. A wrong file changes nothing."""
+        self._notifier.reloading()
+        try:
+            fresh = config.load(data_dir=self._settings.data_dir)
+            logs.configure(fresh.log)
+            self._redactor.level = fresh.privacy.level
+            log.info("reloaded the configuration file=%s", fresh.config_file)
+        except TasksError as error:
+            log.error("kept the old configuration error=%s", error)
+        self._notifier.ready("reloaded")
+
+
+class _Stopped(Exception):
+    """Ends the group of loops."""
+
+
+def _summary(ingest: Ingest) -> str:
+    health = ingest.health
+    state = f"waiting: {health.degraded}" if health.degraded else "ok"
+    return f"{state}, {health.events_total} events, backlog {health.usage.files}"
+
+
+def _prepare_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = path.stat()
+        if state.st_uid != os.geteuid():
+            raise StoreUnavailable(
+                f"{path} belongs to user {state.st_uid}; set TASKSD_DATA_DIR to a directory of your own"
+            )
+        if state.st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot use the data directory {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _running_marker(path: Path) -> Iterator[bool]:
+    """Yields whether the marker was left by a daemon that did not stop cleanly."""
+    was_unclean = path.exists()
+    path.touch(mode=0o600)
+    yield was_unclean
+    path.unlink(missing_ok=True)
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

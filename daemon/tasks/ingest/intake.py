@@ -1,0 +1,121 @@
+"""The reading half: spool entries → batches of digests. Synchronous; runs in a worker thread."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tasks.ingest.digest import Digest, digest
+from tasks.ingest.journal import CrashJournal
+from tasks.redaction import Redactor
+from tasks.spool import Entry, Quarantine, Spool, SpoolFile, Unreadable
+from tasks.words import QuarantineReason
+
+log = logging.getLogger(__name__)
+
+BATCH_FILES = 512
+BATCH_BYTES = 8 << 20
+#: Seconds in which an unfinished file may still become an event.
+UNFINISHED_FOR = 5.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Files in hand, and what was made of those that are events."""
+
+    names: list[str]
+    digests: list[Digest] = field(default_factory=list)
+
+
+class Intake:
+    """Reads what the spool lists, sets aside what can never be an event, leaves what is still being written."""
+
+    def __init__(self, spool: Spool, quarantine: Quarantine, redactor: Redactor, journal: CrashJournal) -> None:
+        self._spool = spool
+        self._quarantine = quarantine
+        self._redactor = redactor
+        self._journal = journal
+        #: unfinished files → monotonic seconds when first seen
+        self._unfinished: dict[str, float] = {}
+
+    def batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        """In the given order, bounded by number and bytes. What may have crashed the reader comes alone, and last."""
+        self._forget_gone(entries)
+        batch: list[Entry] = []
+        size = 0
+        for entry in entries:
+            if self._journal.is_lonely(entry.name):
+                continue
+            if batch and (len(batch) >= BATCH_FILES or size + entry.size > BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(entry)
+            size += entry.size
+        if batch:
+            yield batch
+        for entry in entries:
+            if self._journal.is_lonely(entry.name):
+                yield [entry]
+
+    def read(self, entries: list[Entry]) -> Batch:
+        """Raises OSError when the environment fails; the files are still there then."""
+        batch = Batch([entry.name for entry in entries])
+        self._journal.take(batch.names)
+        for entry in entries:
+            if self._journal.is_suspect(entry.name):
+                detail = "reading it ended in a crash three times"
+                self._quarantine.put(entry.name, QuarantineReason.CRASH_SUSPECT, detail, entry.size)
+                continue
+            found = self._spool.read(entry)
+            if isinstance(found, Unreadable):
+                self._quarantine.put(found.name, found.reason, found.detail, found.size)
+            elif found is not None:
+                self._digest(found, batch)
+        return batch
+
+    def refuse(self, refused: Digest, detail: str) -> None:
+        """The store would not take it, for a reason that lies in the event."""
+        file = refused.file
+        self._quarantine.put(file.name, QuarantineReason.INTERNAL, detail, len(file.raw), file.raw)
+
+    def finish(self, batch: Batch, stored: list[Digest]) -> None:
+        """Unlink what is stored, and put the whole batch out of hand."""
+        self._spool.remove([one.file.name for one in stored])
+        self._journal.release(batch.names)
+
+    def _digest(self, file: SpoolFile, batch: Batch) -> None:
+        try:
+            made = digest(file, self._redactor)
+        except Exception as error:
+            log.exception("cannot digest an event name=%s", file.name)
+            self._quarantine.put(file.name, QuarantineReason.INTERNAL, repr(error), len(file.raw), file.raw)
+            return
+        if isinstance(made, Digest):
+            self._unfinished.pop(file.name, None)
+            batch.digests.append(made)
+        elif not made.maybe_unfinished or self._is_settled(file):
+            self._quarantine.put(file.name, made.reason, made.detail, len(file.raw), file.raw)
+
+    def _is_settled(self, file: SpoolFile) -> bool:
+        """Whether nobody can still be writing it. Clocks may jump, so what we have seen ourselves counts too."""
+        now = time.monotonic()
+        seen_for = now - self._unfinished.setdefault(file.name, now)
+        age = (time.time_ns() - file.mtime_ns) / 1e9
+        return max(age, seen_for) > UNFINISHED_FOR and not (seen_for < UNFINISHED_FOR * 6 and _is_writing(file))
+
+    def _forget_gone(self, entries: list[Entry]) -> None:
+        if self._unfinished:
+            present = {entry.name for entry in entries}
+            self._unfinished = {name: since for name, since in self._unfinished.items() if name in present}
+
+
+def _is_writing(file: SpoolFile) -> bool:
+    """Whether the recorder named in the file is alive. A recycled pid only costs time, which is why that is bounded."""
+    try:
+        os.kill(file.recorder_pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return False  # somebody else's process, not our recorder
+    return file.recorder_pid > 1

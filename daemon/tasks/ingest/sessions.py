@@ -1,0 +1,91 @@
+"""What the ingester knows of a session while it folds events into it, and the status graph."""
+
+from dataclasses import dataclass, field, replace
+
+from tasks.words import SessionStatus
+
+#: An event older than the last change by more than this is a clock that stepped back, not a straggler.
+CLOCK_STEP = 60_000  # milliseconds
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A tool call in flight: a row of tool_running."""
+
+    session_uuid: str
+    tool_use_id: str
+    tool_name: str
+    started_at: int
+    task_id: str | None = None
+    agent_id: str | None = None
+    agent_type: str | None = None
+    prompt_id: str | None = None
+    parameters: str | None = None
+    permission_requested: int = 0
+
+
+@dataclass(slots=True)
+class SessionState:
+    """A row of sessions, and its calls in flight."""
+
+    session_uuid: str
+    status: str
+    status_since: int
+    host: str
+    started_at: int
+    last_event_at: int
+    task_id: str | None = None
+    status_detail: str | None = None
+    before_resume: str | None = None
+    origin: str | None = None
+    parent_uuid: str | None = None
+    cwd: str | None = None
+    transcript_path: str | None = None
+    model: str | None = None
+    permission_mode: str | None = None
+    pid: int | None = None
+    process_started: int | None = None
+    boot: str | None = None
+    ended_at: int | None = None
+    end_reason: str | None = None
+    events: int = 0
+    prompts: int = 0
+    #: by tool_use_id
+    open_calls: dict[str, OpenCall] = field(default_factory=dict)
+
+    def copy(self) -> "SessionState":
+        return replace(self, open_calls={key: replace(call) for key, call in self.open_calls.items()})
+
+
+#: Columns of `sessions`, in the order of the fields above.
+COLUMNS = tuple(name for name in SessionState.__slots__ if name != "open_calls")
+CALL_COLUMNS = tuple(OpenCall.__slots__)
+
+_OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))
+#: What an event that merely shows activity may interrupt. An idle session is woken by new work only, not by the stragglers
+#: of the turn that just ended; an ended one by nothing but a new start or prompt.
+_ROUSED_BY_ACTIVITY = frozenset(
+    (SessionStatus.STARTING, SessionStatus.WAITING_PERMISSION, SessionStatus.WAITING_INPUT, SessionStatus.LOST)
+)
+_ROUSED_BY_NEW_CALL = _ROUSED_BY_ACTIVITY | {SessionStatus.IDLE, SessionStatus.FAILED}
+
+
+def may_change(state: SessionState, to: SessionStatus, at: int, trigger: str) -> bool:
+    """Whether an event of kind `trigger` at time `at` moves the session to `to`."""
+    current = state.status
+    if state.status_since - CLOCK_STEP < at < state.status_since:
+        return False  # a straggler
+    if trigger in ("SessionStart", "UserPromptSubmit"):
+        return True
+    if to is SessionStatus.LOST:
+        return current not in _OVER
+    if to is SessionStatus.ENDED:
+        # A turn that failed stays visible after the end that follows it.
+        return current not in (SessionStatus.ENDED, SessionStatus.FAILED)
+    if current in (SessionStatus.ENDED, SessionStatus.LOST) and to is not SessionStatus.WORKING:
+        return current == SessionStatus.LOST
+    if to is SessionStatus.WORKING:
+        return current in (_ROUSED_BY_NEW_CALL if trigger == "PreToolUse" else _ROUSED_BY_ACTIVITY)
+    if to is SessionStatus.WAITING_INPUT:
+        return current not in (SessionStatus.FAILED,)
+    return True

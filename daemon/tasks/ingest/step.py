@@ -1,0 +1,176 @@
+"""One step of the ingester: everything in the spool, in batches, each stored in one transaction before its files go."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.config import Settings
+from tasks.database import Database, release_reserve
+from tasks.errors import StoreBusy, StoreUnavailable
+from tasks.ingest.digest import Digest, denial
+from tasks.ingest.intake import Batch, Intake
+from tasks.ingest.journal import CrashJournal
+from tasks.ingest.ledger import Ledger
+from tasks.redaction import Redactor
+from tasks.spool import Entry, Quarantine, Spool, Usage
+
+log = logging.getLogger(__name__)
+
+#: Seconds between tries while the environment fails (disk full, I/O errors).
+BACKOFF_MIN, BACKOFF_MAX = 1.0, 60.0
+
+
+@dataclass(slots=True)
+class Health:
+    """How ingestion is doing; plain numbers, kept current, cheap to read."""
+
+    events_total: int = 0
+    duplicates: int = 0
+    #: epoch milliseconds of the newest event stored
+    last_event_at: int | None = None
+    #: what is wrong with the environment, None when all is well
+    degraded: str | None = None
+    usage: Usage = field(default_factory=lambda: Usage(0, 0, None))
+    full: bool = False
+    dropped: int = 0
+    quarantined: int = 0
+    #: monotonic seconds of the last sign of progress: a look at the spool, a batch stored, a failure of the environment noted
+    last_progress: float = 0.0
+    #: how many looks found nothing left to read
+    empty_scans: int = 0
+
+
+class Ingest:
+    """Moves events from the spool to the store. `step()` does all there is to do now; whoever owns the loop calls it.
+
+    A file is unlinked only after the transaction with its event has been committed; a crash in between replays into rows
+    that are there already. A bad event goes to quarantine and delays no other; a failing environment is nobody's fault:
+    the files stay and are tried again.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        spool: Spool,
+        quarantine: Quarantine,
+        redactor: Redactor,
+        *,
+        on_stored: Callable[[Sequence[Digest]], None] = lambda digests: None,
+    ) -> None:
+        self.health = Health()
+        self._database = database
+        self._spool = spool
+        self._quarantine = quarantine
+        self._on_stored = on_stored
+        self._ledger = Ledger(database, lambda tool, text: denial(tool, text, redactor))
+        self._journal_file: Path = settings.data_dir / "ingest.journal"
+        self._redactor = redactor
+        self._intake: Intake | None = None
+        self._lock = asyncio.Lock()
+        self._backoff = 0.0
+        self._retry_at = 0.0
+
+    async def start(self) -> None:
+        """Prepare the directories and take over what a crash may have left."""
+        self._spool.prepare()
+        self._quarantine.prepare()
+        self._journal = CrashJournal(self._journal_file)
+        self._intake = Intake(self._spool, self._quarantine, self._redactor, self._journal)
+        counters: dict[str, int] = dict(await self._database.query("SELECT name, value FROM counters"))
+        self.health.events_total = counters.get("events", 0)
+        self.health.duplicates = counters.get("duplicates", 0)
+        self.health.last_event_at = (await self._database.query("SELECT max(last_event_at) FROM sessions"))[0][0]
+
+    def close(self) -> None:
+        if self._intake is not None:
+            self._journal.close()
+
+    async def step(self) -> int:
+        """Store everything that the spool holds. Returns how many events were stored.
+
+        Never raises for what an event or the environment does, only for damage of the database and for bugs.
+        """
+        if time.monotonic() < self._retry_at:
+            return 0
+        async with self._lock:
+            try:
+                stored = await self._drain()
+            except (StoreUnavailable, StoreBusy, OSError) as error:
+                await self._back_off(error)
+                return 0
+        if self.health.degraded:
+            log.warning("ingestion works again after=%s", self.health.degraded)
+        self.health.degraded, self._backoff = None, 0.0
+        return stored
+
+    async def lose(self, session_uuids: Sequence[str]) -> None:
+        """Record that the processes of these sessions are gone without a SessionEnd."""
+        async with self._lock:
+            await self._ledger.lose(session_uuids)
+
+    async def _drain(self) -> int:
+        if self._intake is None:
+            raise RuntimeError("Ingest.start() was not called")
+        intake = self._intake
+        batches = intake.batches(await asyncio.to_thread(self._survey))
+        stored = 0
+        following = next(batches, None)
+        reading = _read_ahead(intake, following)
+        try:
+            while reading is not None:
+                batch = await reading
+                # The next batch is read and parsed while this one is written.
+                following = next(batches, None)
+                reading = _read_ahead(intake, following)
+                stored += await self._store(intake, batch)
+        finally:
+            if reading is not None and not reading.done():
+                with contextlib.suppress(OSError):
+                    await reading
+        self.health.empty_scans += stored == 0
+        return stored
+
+    def _survey(self) -> list[Entry]:
+        entries = self._spool.scan()
+        health = self.health
+        health.usage = self._spool.usage(entries)
+        health.full = self._spool.mark_full(health.usage)
+        health.dropped = self._spool.dropped()
+        health.quarantined = self._quarantine.count()
+        health.last_progress = time.monotonic()
+        return entries
+
+    async def _store(self, intake: Intake, batch: Batch) -> int:
+        outcome = await self._ledger.store(batch.digests)
+        for refused, detail in outcome.refused:
+            await asyncio.to_thread(intake.refuse, refused, detail)
+        await asyncio.to_thread(intake.finish, batch, outcome.done)
+        fresh = outcome.fresh
+        if fresh:
+            health = self.health
+            health.events_total += len(fresh)
+            health.last_event_at = max(health.last_event_at or 0, *(one.at for one in fresh))
+            self._on_stored(fresh)
+        self.health.duplicates += outcome.duplicates
+        self.health.last_progress = time.monotonic()
+        return len(fresh)
+
+    async def _back_off(self, error: Exception) -> None:
+        self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
+        self._retry_at = time.monotonic() + self._backoff
+        self.health.degraded = str(error)[:300]
+        self.health.last_progress = time.monotonic()
+        log.error("ingestion waits, nothing is lost seconds=%g error=%s", self._backoff, error)
+        if "full" in str(error) or "space" in str(error):
+            await asyncio.to_thread(release_reserve, self._database.path)
+
+
+def _read_ahead(intake: Intake, entries: list[Entry] | None) -> "asyncio.Task[Batch] | None":
+    if entries is None:
+        return None
+    return asyncio.create_task(asyncio.to_thread(intake.read, entries), name="ingest-read")

@@ -1,0 +1,221 @@
+"""Tool usage: recording calls, and what the stored ones add up to."""
+
+import math
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import to_json
+from typing_extensions import TypedDict
+
+from tasks.categories import categorize
+from tasks.config import load, secret_key
+from tasks.database import Row, SyncDatabase, Write
+from tasks.redaction import Redactor
+from tasks.words import CallSource, PrivacyLevel
+
+QUARTER = 900_000  # milliseconds
+HOUR = 3_600_000  # milliseconds
+#: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 19 %, interpolated).
+EXACT_LIMIT = 5_000
+
+Query = Callable[[str, Mapping[str, Any]], list[Row]]
+
+_RECORD = """
+INSERT INTO tool_usage (timestamp, session_uuid, task_id, tool_name, parameters, success, error, error_category,
+                        duration_ms, tokens, screenshot_path, source)
+VALUES (:timestamp, :session_uuid, :task_id, :tool_name, :parameters, :success, :error, :error_category,
+        :duration_ms, :tokens, :screenshot_path, :source)
+"""
+
+# Quarter hours that lie wholly in the span come from the roll-up, the rest of the first one from the rows.
+_CALLS = """
+SELECT tool_name, sum(calls), sum(successes), sum(timed), sum(duration_sum), max(duration_max) FROM (
+    SELECT tool_name, calls, successes, timed, duration_sum, duration_max
+    FROM tool_rollup WHERE quarter BETWEEN :first_quarter AND :last_quarter
+    UNION ALL
+    SELECT tool_name, count(*), sum(success), count(duration_ms), total(duration_ms), max(duration_ms)
+    FROM tool_usage WHERE timestamp >= :since AND timestamp < :first_quarter * 900000 GROUP BY tool_name
+) GROUP BY tool_name ORDER BY sum(calls) DESC, tool_name
+"""
+
+_ERRORS = """
+SELECT tool_name, error_category, sum(calls) FROM (
+    SELECT tool_name, error_category, calls FROM error_rollup WHERE quarter BETWEEN :first_quarter AND :last_quarter
+    UNION ALL
+    SELECT tool_name, error_category, count(*) FROM tool_usage
+    WHERE timestamp >= :since AND timestamp < :first_quarter * 900000 AND success = 0
+    GROUP BY tool_name, error_category
+) GROUP BY tool_name, error_category ORDER BY sum(calls) DESC, error_category
+"""
+
+_DURATIONS = """
+SELECT tool_name, duration_ms FROM tool_usage
+WHERE timestamp >= :since AND timestamp < (:last_quarter + 1) * 900000 AND duration_ms IS NOT NULL
+"""
+
+_HISTOGRAM = """
+SELECT tool_name, bucket, sum(CASE WHEN hour = :first_hour THEN calls * :weight ELSE calls END)
+FROM duration_rollup WHERE hour BETWEEN :first_hour AND :last_hour GROUP BY tool_name, bucket ORDER BY tool_name, bucket
+"""
+
+
+class ToolStats(TypedDict):
+    """What the calls of one tool add up to. Durations in milliseconds; None when no call was timed."""
+
+    count: int
+    #: 0 to 1
+    success_rate: float
+    #: error category → calls
+    errors: dict[str, int]
+    avg_duration_ms: float | None
+    p50_duration_ms: float | None
+    p95_duration_ms: float | None
+    max_duration_ms: float | None
+
+
+class ToolUsageTracker:
+    """Records tool calls and answers what they add up to; synchronous, without a daemon and beside one.
+
+    `data_dir` is where tasks.db lies (default: as for the daemon); it is created when missing. Thread-safe.
+    Raises StoreUnavailable, StoreBusy or StoreCorrupt when the store cannot do it.
+    """
+
+    def __init__(self, data_dir: str | os.PathLike[str] | None = None) -> None:
+        settings = load(data_dir=data_dir)
+        self._database = SyncDatabase(settings.database_file)
+        self._redactor = Redactor(secret_key(settings), settings.privacy.level)
+
+    def record_tool_usage(
+        self,
+        task_id: str | None = None,
+        tool_name: str = "",
+        duration_ms: float | None = None,
+        success: bool = True,
+        error: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        tokens: int | None = None,
+        screenshot_path: str | os.PathLike[str] | None = None,
+        session_uuid: str | None = None,
+    ) -> None:
+        """Store one finished call; durable when this returns.
+
+        `parameters` is anything that JSON can hold; secrets in it and in `error` are redacted. A failed call gets its
+        error category from `error`. Raises ValueError for a missing tool name and for impossible numbers.
+        """
+        if not tool_name:
+            raise ValueError("record_tool_usage needs a tool_name")
+        if duration_ms is not None and not (math.isfinite(duration_ms) and duration_ms >= 0):
+            raise ValueError(f"duration_ms = {duration_ms}: milliseconds of 0 or more are needed")
+        if tokens is not None and not 0 <= tokens < 1 << 63:
+            raise ValueError(f"tokens = {tokens}: a count of 0 or more is needed")
+        category = None if success else categorize(error or "", tool_name=tool_name)
+        row = {
+            "timestamp": time.time_ns() // 1_000_000,
+            "session_uuid": session_uuid,
+            "task_id": task_id,
+            "tool_name": tool_name,
+            "parameters": self._json(parameters),
+            "success": int(success),
+            "error": None if success or error is None else self._text(error),
+            "error_category": category,
+            "duration_ms": None if duration_ms is None else float(duration_ms),
+            "tokens": tokens,
+            "screenshot_path": None if screenshot_path is None else os.fspath(screenshot_path),
+            "source": CallSource.API,
+        }
+        self._database.apply([Write.one(_RECORD, row)])
+
+    def get_tool_stats(self, hours: float = 24) -> dict[str, ToolStats]:
+        """Statistics by tool over the last `hours`, the most used tool first."""
+        now = time.time_ns() // 1_000_000
+        return tool_stats(self._database.query, since=now - round(hours * HOUR), until=now)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _json(self, value: Mapping[str, Any] | None) -> str | None:
+        if value is None or self._redactor.level is PrivacyLevel.MINIMAL:
+            return None
+        return to_json(self._redactor.value(dict(value)), inf_nan_mode="strings", fallback=str).decode()
+
+    def _text(self, value: str) -> str | None:
+        return None if self._redactor.level is PrivacyLevel.MINIMAL else self._redactor.text(value)
+
+
+def tool_stats(query: Query, *, since: int, until: int) -> dict[str, ToolStats]:
+    """Statistics by tool over [since, until] (epoch milliseconds). The cost grows with the span, not with the calls."""
+    span = {"since": since, "first_quarter": -(-since // QUARTER), "last_quarter": until // QUARTER}
+    calls = query(_CALLS, span)
+    errors: dict[str, dict[str, int]] = {}
+    for tool, category, count in query(_ERRORS, span):
+        errors.setdefault(tool, {})[category] = count
+    percentiles = (
+        _exact(query, span) if sum(row[3] for row in calls) <= EXACT_LIMIT else _estimated(query, since, until)
+    )
+    stats: dict[str, ToolStats] = {}
+    for tool, count, successes, timed, total, longest in calls:
+        p50, p95 = percentiles.get(tool, (None, None))
+        stats[tool] = ToolStats(
+            count=count,
+            success_rate=successes / count,
+            errors=errors.get(tool, {}),
+            avg_duration_ms=total / timed if timed else None,
+            p50_duration_ms=_at_most(p50, longest),
+            p95_duration_ms=_at_most(p95, longest),
+            max_duration_ms=longest,
+        )
+    return stats
+
+
+def _exact(query: Query, span: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    durations: dict[str, list[float]] = {}
+    for tool, duration in query(_DURATIONS, span):
+        durations.setdefault(tool, []).append(duration)
+    return {tool: (percentile(sorted(all_), 0.5), percentile(sorted(all_), 0.95)) for tool, all_ in durations.items()}
+
+
+def _estimated(query: Query, since: int, until: int) -> dict[str, tuple[float, float]]:
+    first = since // HOUR
+    # Of the hour in which the span begins, the part that lies in it counts.
+    weight = 1 - (since - first * HOUR) / HOUR
+    bounds = {"first_hour": first, "last_hour": until // HOUR, "weight": weight}
+    histograms: dict[str, list[tuple[int, float]]] = {}
+    for tool, bucket, count in query(_HISTOGRAM, bounds):
+        histograms.setdefault(tool, []).append((bucket, count))
+    return {tool: (histogram_percentile(h, 0.5), histogram_percentile(h, 0.95)) for tool, h in histograms.items()}
+
+
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """Linear interpolation between the closest ranks (Hyndman and Fan's type 7) of a sorted, non-empty sequence."""
+    position = (len(ordered) - 1) * part
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def histogram_percentile(histogram: Sequence[tuple[int, float]], part: float) -> float:
+    """The percentile from (bucket, calls), buckets ascending, taking the calls of one bucket as spread over it evenly."""
+    reached: list[float] = []
+    total = 0.0
+    for _, count in histogram:
+        total += count
+        reached.append(total)
+    index = min(bisect_left(reached, total * part), len(histogram) - 1)
+    bucket, count = histogram[index]
+    before = reached[index] - count
+    within = (total * part - before) / count if count else 0.0
+    lower, upper = bucket_bounds(bucket)
+    return lower + (upper - lower) * within
+
+
+def bucket_bounds(bucket: int) -> tuple[float, float]:
+    """The durations, in milliseconds, that bucket `bucket` of duration_rollup holds; see schema.sql."""
+    return (0.0 if bucket == 0 else 2.0 ** ((bucket - 1) / 4)), 2.0 ** (bucket / 4)
+
+
+def _at_most(value: float | None, longest: float | None) -> float | None:
+    return None if value is None else min(value, longest) if longest is not None else value
