@@ -1,0 +1,81 @@
+"""The tree of commands, and the one place where errors become exit codes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from tasks.errors import EXIT_FAILED, EXIT_OK, TasksError
+
+#: What a shell reports for a process that SIGINT ended.
+EXIT_INTERRUPTED = 130
+
+#: Command → the module that has it under the same name; loaded when it is used.
+_COMMANDS = {
+    "up": "tasks.cli.up",
+    "hooks": "tasks.cli.hooks",
+}
+
+
+class _Commands(click.Group):
+    """Loads the module of a command on first use, so that none pays for the imports of another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        return None if module is None else getattr(import_module(module), cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Where the database, the spool and the socket are (default: TASKSD_DATA_DIR, the config file, "
+    "$XDG_STATE_HOME/tasksd or ~/.local/state/tasksd).",
+)
+@click.version_option(package_name="tasksd", message="tasksd %(version)s")
+@click.pass_context
+def tasksd(context: click.Context, data_dir: str | None) -> None:
+    """Durable history of Claude Code agents.
+
+    \b
+    Start here:  tasksd hooks install     record what agents do
+                 tasksd service install   keep the daemon running (or: tasksd up)
+                 tasksd status            see how everything is
+                 tasksd doctor            see what is wrong, and what to do about it
+
+    Exit codes: 0 ok, 1 failed, 2 wrong usage, 69 daemon not running, 75 another daemon is running, 78 wrong configuration.
+    """
+    context.obj = data_dir
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Errors are said in one line on stderr."""
+    try:
+        code = tasksd.main(list(arguments), prog_name="tasksd", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
+    except TasksError as error:
+        say(f"tasksd: {error}")
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has what it wanted. The interpreter must not find the pipe broken once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FAILED
+
+
+def say(line: str) -> None:
+    """One line for the person, on stderr."""
+    from tasks.cli.text import printable
+
+    print("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr)
