@@ -196,6 +196,14 @@ def test_nth_system_call_failing_stays_silent(hook: Any, tmp_path: Path, call: s
     pytest.fail("the faults never came to an end")
 
 
+def test_event_is_on_the_disk_when_the_recorder_returns(hook: Any, tmp_path: Path) -> None:
+    require_strace(tmp_path)
+    log = tmp_path / "trace"
+    assert_silent(hook.run(SMALL, before=["strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,fdatasync"]))
+    (file,) = hook.files()
+    assert f"<{file}>) = 0" in log.read_text()
+
+
 def before_the_script(trace: str) -> bool:
     """Whether the fault hit the shell while it started: before the script's first system call, which is umask."""
     shell = [line for line in trace.splitlines() if line.split()[0] == trace.split()[0]]

@@ -229,6 +229,21 @@ def test_registration_that_was_put_under_a_matcher_covers_every_call_again(place
     assert [group.get("matcher") for group in place.data()["hooks"]["PreToolUse"]] == [None]
 
 
+def test_registrations_that_pile_up_in_one_list_are_all_found(place: Place) -> None:
+    place.install()
+    data = place.data()
+    (ours,) = data["hooks"]["Stop"][0]["hooks"]
+    theirs = [{"type": "command", "command": command} for command in "abc"]
+    piled = [theirs[0], ours, ours, theirs[1], ours, theirs[2]]
+    data["hooks"]["Stop"] = [{"hooks": [ours, ours]}, {"hooks": piled}, {"hooks": [ours]}]
+    place.write(json.dumps(data))
+    place.install()
+    assert place.data()["hooks"]["Stop"] == [{"hooks": [ours]}, {"hooks": theirs}]
+    place.write(json.dumps(data))
+    place.uninstall()
+    assert place.data() == {"hooks": {"Stop": [{"hooks": theirs}]}}
+
+
 def test_dry_run_writes_nothing_and_shows_the_change(place: Place) -> None:
     place.write(HAND_MADE)
     before = sorted(place.file.parent.parent.rglob("*"))
