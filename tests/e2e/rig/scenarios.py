@@ -63,6 +63,8 @@ class Scenario:
     scripts: Mapping[str, Script]
     calls: Sequence[Call]
     args: Sequence[str] = ()
+    #: how many messages with tool calls that makes
+    messages: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -177,6 +179,7 @@ def everything(project: Path) -> Scenario:
         prompt="Try everything. [[everything]]",
         scripts={"everything": _turns(*main), "sub": _turns(sub_ok, sub_failed)},
         calls=[*calls, sub_ok, sub_failed],
+        messages=len(main) + 2,
         settings=denying("forbidden-word"),
     )
 
