@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from tasks import history
 from tasks.analytics import DAY, error_rates
 from tasks.api.access import Ctx
 from tasks.words import ErrorCategory
@@ -37,13 +38,12 @@ async def read_recent_errors(
     ctx: Ctx,
     category: ErrorCategory | None = None,
     tool: str | None = None,
+    days: Annotated[float | None, Query(gt=0, le=3660)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[FailedCall]:
-    """The latest failed calls, newest first."""
-    rows = await ctx.database.query(
-        f"SELECT {', '.join(FailedCall.model_fields)} FROM tool_usage WHERE success = 0"
-        " AND (:category IS NULL OR error_category = :category) AND (:tool IS NULL OR tool_name = :tool)"
-        " ORDER BY timestamp DESC LIMIT :limit",
-        {"category": category, "tool": tool, "limit": limit},
+    """The latest failed calls, newest first; with `days`, only those of that time."""
+    since = None if days is None else time.time_ns() // 1_000_000 - round(days * DAY)
+    found = await ctx.database.read(
+        lambda reader: history.failures(reader.query, since=since, category=category, tool=tool, limit=limit)
     )
-    return [FailedCall(**dict(zip(FailedCall.model_fields, row, strict=True))) for row in rows]
+    return [FailedCall(**one) for one in found]

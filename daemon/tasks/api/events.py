@@ -1,6 +1,5 @@
 """/v1/events: the events themselves, listed or as a live stream (server-sent events)."""
 
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -8,9 +7,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from tasks import history
 from tasks.api.access import Ctx
 from tasks.api.context import Context
-from tasks.database import Row
+from tasks.database import Reader
 
 router = APIRouter(tags=["events"])
 
@@ -34,19 +34,6 @@ class StoredEvent(BaseModel):
     body: dict[str, Any] | None
 
 
-_FIELDS = tuple(StoredEvent.model_fields)
-_AFTER = f"""
-SELECT {", ".join(_FIELDS)} FROM events
-WHERE seq > :after AND (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
-ORDER BY seq LIMIT :limit
-"""
-_LATEST = f"""
-SELECT {", ".join(_FIELDS)} FROM events
-WHERE (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
-ORDER BY seq DESC LIMIT :limit
-"""
-
-
 @router.get("/events", response_model=list[StoredEvent])
 async def read_events(
     ctx: Ctx,
@@ -62,31 +49,27 @@ async def read_events(
     if follow:
         if start is None:
             start = (await ctx.database.query("SELECT coalesce(max(seq), 0) FROM events"))[0][0]
-        stream = _stream(ctx, {"session": session, "kind": kind, "limit": PAGE}, start)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-    parameters = {"session": session, "kind": kind, "limit": limit, "after": start}
-    if start is not None:
-        rows = await ctx.database.query(_AFTER, parameters)
-    else:
-        del parameters["after"]
-        rows = (await ctx.database.query(_LATEST, parameters))[::-1]
-    return [_event(row) for row in rows]
+        return StreamingResponse(
+            _stream(ctx, session, kind, start), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+    found = await ctx.database.read(
+        lambda reader: history.events(reader.query, session=session, kind=kind, after=start, limit=limit)
+    )
+    return [StoredEvent(**one) for one in found]
 
 
-async def _stream(ctx: Context, filters: dict[str, Any], after: int) -> AsyncIterator[str]:
+async def _stream(ctx: Context, session: str | None, kind: str | None, after: int) -> AsyncIterator[str]:
+    def look(reader: Reader) -> list[history.Record]:
+        return history.events(reader.query, session=session, kind=kind, after=after, limit=PAGE)
+
     # The database is the queue: a slow reader holds nothing up and misses nothing.
     yield ": tasksd\n\n"
     while not ctx.stopping.is_set():
-        rows = await ctx.database.query(_AFTER, filters | {"after": after})
-        for row in rows:
-            event = _event(row)
+        found = await ctx.database.read(look)
+        for one in found:
+            event = StoredEvent(**one)
             after = event.seq
-            kind = event.kind if event.kind.isalnum() else "event"
-            yield f"id: {event.seq}\nevent: {kind}\ndata: {event.model_dump_json()}\n\n"
-        if not rows and not await ctx.stored.wait(HEARTBEAT):
+            name = event.kind if event.kind.isalnum() else "event"
+            yield f"id: {event.seq}\nevent: {name}\ndata: {event.model_dump_json()}\n\n"
+        if not found and not await ctx.stored.wait(HEARTBEAT):
             yield ": still here\n\n"
-
-
-def _event(row: Row) -> StoredEvent:
-    values = dict(zip(_FIELDS, row, strict=True))
-    return StoredEvent(**values | {"body": json.loads(values["body"]) if values["body"] else None})

@@ -7,9 +7,9 @@ import time
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from tasks import history
 from tasks.api.access import Ctx
 from tasks.api.context import Context
-from tasks.words import SessionStatus
 
 router = APIRouter(tags=["status"])
 
@@ -54,12 +54,6 @@ class Status(BaseModel):
     watcher: str
 
 
-_COUNT = """
-SELECT status, count(*) FROM sessions
-WHERE status NOT IN ('ended', 'failed', 'lost') OR last_event_at >= :yesterday GROUP BY status
-"""
-
-
 @router.get("/status")
 async def read_status(ctx: Ctx) -> Status:
     health = ctx.ingest.health
@@ -92,11 +86,10 @@ async def read_status(ctx: Ctx) -> Status:
 
 
 async def _session_counts(ctx: Context) -> dict[str, int]:
-    yesterday = (time.time_ns() // 1_000_000) - 86_400_000
+    now = time.time_ns() // 1_000_000
     try:
         async with asyncio.timeout(COUNT_TIMEOUT):
-            found: dict[str, int] = dict(await ctx.database.query(_COUNT, {"yesterday": yesterday}))
-        ctx.session_counts = {status: found.get(status, 0) for status in SessionStatus}
+            ctx.session_counts = await ctx.database.read(lambda reader: history.session_counts(reader.query, now=now))
     except TimeoutError:
         pass  # the last known count is better than a late answer
     return ctx.session_counts

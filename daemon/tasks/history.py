@@ -1,0 +1,142 @@
+"""Questions about single things: sessions, events, failed calls. Answers are plain values, in the shape the API gives.
+
+`query` runs one SELECT; the API asks the daemon's reader, the command line the file when no daemon runs. Times in epoch
+milliseconds.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from tasks.database import Row
+from tasks.errors import TasksError
+from tasks.words import SessionStatus
+
+Query = Callable[[str, Any], list[Row]]
+Record = dict[str, Any]
+
+DAY = 86_400_000  # milliseconds
+
+SESSION_FIELDS = (
+    "session_uuid", "status", "status_since", "status_detail", "task_id", "origin", "parent_uuid", "cwd", "model",
+    "pid", "started_at", "last_event_at", "ended_at", "end_reason", "events", "prompts",
+)  # fmt: skip
+RUNNING_FIELDS = ("tool_use_id", "tool_name", "started_at", "agent_id", "parameters")
+CHANGE_FIELDS = ("timestamp", "agent_id", "status", "previous", "cause", "detail")
+SUBAGENT_FIELDS = ("agent_id", "agent_type", "status", "started_at", "ended_at", "detail")
+EVENT_FIELDS = (
+    "seq", "timestamp", "session_uuid", "kind", "task_id", "agent_id", "tool_name", "tool_use_id", "flags", "body",
+)  # fmt: skip
+FAILURE_FIELDS = (
+    "timestamp", "session_uuid", "task_id", "agent_id", "tool_name", "error_category", "error", "parameters",
+)  # fmt: skip
+
+_SESSIONS = f"SELECT {', '.join(SESSION_FIELDS)} FROM sessions"
+
+_SESSION_COUNTS = """
+SELECT status, count(*) FROM sessions
+WHERE status NOT IN ('ended', 'failed', 'lost') OR last_event_at >= :yesterday GROUP BY status
+"""
+
+_EVENTS_AFTER = f"""
+SELECT {", ".join(EVENT_FIELDS)} FROM events
+WHERE seq > :after AND (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
+ORDER BY seq LIMIT :limit
+"""
+_LATEST_EVENTS = f"""
+SELECT {", ".join(EVENT_FIELDS)} FROM events
+WHERE (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
+ORDER BY seq DESC LIMIT :limit
+"""
+
+_FAILURES = f"""
+SELECT {", ".join(FAILURE_FIELDS)} FROM tool_usage
+WHERE success = 0 AND (:since IS NULL OR timestamp >= :since)
+  AND (:category IS NULL OR error_category = :category) AND (:tool IS NULL OR tool_name = :tool)
+ORDER BY timestamp DESC LIMIT :limit
+"""
+
+
+class NoSuchSession(TasksError):
+    """No session has that id, or several begin with it; `tasksd sessions` lists them."""
+
+
+def session_counts(query: Query, *, now: int) -> dict[str, int]:
+    """Sessions by status, every status named; of those that are over, the ones of the last 24 hours."""
+    found = dict(map(tuple, query(_SESSION_COUNTS, {"yesterday": now - DAY})))
+    return {status: found.get(status, 0) for status in SessionStatus}
+
+
+def sessions(query: Query, *, statuses: Collection[str], limit: int) -> list[Record]:
+    """Sessions in one of `statuses`, the latest active first, each with its calls in flight (`running`)."""
+    marks = ", ".join("?" for _ in statuses)
+    rows = query(f"{_SESSIONS} WHERE status IN ({marks}) ORDER BY last_event_at DESC LIMIT ?", [*statuses, limit])
+    return _with_running(query, rows)
+
+
+def session(query: Query, id_: str) -> Record:
+    """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, and `calls` by tool
+    as [all, failed]. Raises NoSuchSession.
+    """
+    prefix = id_.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    rows = query(f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' LIMIT 2", [prefix])
+    if len(rows) != 1:
+        raise NoSuchSession(f"several session ids begin with {id_}" if rows else f"no session has the id {id_}")
+    found = _with_running(query, rows)[0]
+    key = {"session": found["session_uuid"]}
+    changes = query(
+        f"SELECT {', '.join(CHANGE_FIELDS)} FROM agent_status WHERE session_uuid = :session"
+        " ORDER BY timestamp, id LIMIT 1000",
+        key,
+    )
+    subagents = query(
+        f"SELECT {', '.join(SUBAGENT_FIELDS)} FROM subagents WHERE session_uuid = :session ORDER BY started_at", key
+    )
+    calls = query(
+        "SELECT tool_name, count(*), sum(success = 0) FROM tool_usage WHERE session_uuid = :session"
+        " AND tool_use_id IS NOT NULL GROUP BY tool_name ORDER BY count(*) DESC, tool_name",
+        key,
+    )
+    return found | {
+        "changes": _records(CHANGE_FIELDS, changes),
+        "subagents": _records(SUBAGENT_FIELDS, subagents),
+        "calls": {tool: (count, failed) for tool, count, failed in calls},
+    }
+
+
+def events(
+    query: Query, *, session: str | None = None, kind: str | None = None, after: int | None = None, limit: int
+) -> list[Record]:
+    """The latest `limit` events, or with `after` the first `limit` that arrived after that seq; in order of arrival."""
+    filters = {"session": session, "kind": kind, "limit": limit}
+    latest = after is None
+    rows = query(_LATEST_EVENTS, filters)[::-1] if latest else query(_EVENTS_AFTER, filters | {"after": after})
+    return [one | {"body": json.loads(one["body"]) if one["body"] else None} for one in _records(EVENT_FIELDS, rows)]
+
+
+def failures(
+    query: Query, *, since: int | None = None, category: str | None = None, tool: str | None = None, limit: int
+) -> list[Record]:
+    """Failed calls, newest first."""
+    rows = query(_FAILURES, {"since": since, "category": category, "tool": tool, "limit": limit})
+    return _records(FAILURE_FIELDS, rows)
+
+
+def _with_running(query: Query, rows: list[Row]) -> list[Record]:
+    ids = [row[0] for row in rows]
+    calls = query(
+        f"SELECT session_uuid, {', '.join(RUNNING_FIELDS)} FROM tool_running"
+        f" WHERE session_uuid IN ({', '.join('?' for _ in ids)}) ORDER BY started_at",
+        ids,
+    )
+    running: dict[str, list[Row]] = {}
+    for id_, *call in calls:
+        running.setdefault(id_, []).append(tuple(call))
+    return [
+        one | {"running": _records(RUNNING_FIELDS, running.get(one["session_uuid"], []))}
+        for one in _records(SESSION_FIELDS, rows)
+    ]
+
+
+def _records(names: Iterable[str], rows: Iterable[Row]) -> list[Record]:
+    return [dict(zip(names, row, strict=True)) for row in rows]
