@@ -1,112 +1,12 @@
-"""Why a tool call failed, read off the form of its error text. Pure tables and one walk over the lines; no I/O.
-
-The five standard categories come first: a refused login is `permission_denied` and a connection that timed out is
-`timeout`; `network_error`, `resource_exhausted` and the others only refine what those five leave open.
-"""
+"""What programs say of a failure, and where in the line they put it. All in lower case."""
 
 import re
 
 from tasks.words import ErrorCategory
 
-__all__ = ["ErrorCategory", "categorize"]
-
-#: Only this much of either end is looked at: programs say why they failed first or last, never in the middle.
-_END = 3000  # characters
-_MAX_LINES = 80  # lines from the end that may decide
-
 _C = ErrorCategory
-_Rule = tuple[str, re.Pattern[str], ErrorCategory]
-
-
-def _group(category: ErrorCategory, *forms: str) -> str:
-    return f"(?P<{category.value}>{'|'.join(forms)})"
-
-
-#: What the client itself says, matched at the start of its (lower-case) text; the first group that matches decides.
-_CLIENT = re.compile(
-    "|".join(
-        (
-            _group(
-                _C.USER_REJECTED,
-                r"\[request interrupted",
-                r"(?:the )?user (?:rejected|denied|declined|cancell?ed|aborted|doesn.t want|did not allow|stopped)",
-                r"(?:tool use|request|operation) (?:was )?(?:rejected|interrupted|cancell?ed|aborted) by (?:the )?user",
-                r"interrupted by (?:the )?user",
-                r"permission denied by (?:the )?user",
-                r"permission (?:prompt was aborted|request withdrawn)",
-            ),
-            _group(
-                _C.BLOCKED,
-                r"permission (?:to|for) \S[^\n]{0,1500}? denied",
-                r"permission denied by (?:\w+ )?hook",
-                r"permission (?:rule|prompts? (?:is|are) not)",
-                r"claude requested permission",
-                r"[\w:.-]{1,200} hook (?:error|returned|denied|blocked|stopped)",
-                r"hook [\w:.-]{1,200} (?:denied|blocked)",
-                r"(?:execution|operation) (?:stopped|blocked) by",
-                r"blocked(?: by|:)",
-                r"(?:command|tool|operation|action|request) (?:is |was |has been )?(?:blocked|denied|forbidden|not allowed)\b",
-                r"(?:this|the) (?:bash )?(?:command|tool|operation) [^\n]{0,80}?requires? (?:your )?approval",
-                r"[^\n]{1,300}? (?:was|is|has been) (?:blocked\b|denied by)",
-                r"[^\n]{1,80}? denied by (?:a |your |the )?(?:plugin|rule|policy|permission|hook)",
-                r"file is in a (?:directory|folder) that is (?:denied|ignored) by your",
-                r"this bash command contains multiple operations",
-                r"claude code is unable to fetch",
-                r"auto mode did not approve",
-                r"\{\s*\"error_type\":\s*\"egress_blocked",
-            ),
-            _group(
-                _C.STALE_EDIT,
-                r"file has not been read yet",
-                r"file has been (?:unexpectedly )?modified",
-                r"(?:file|notebook) must be read",
-                r"string (?:to replace )?not found",
-                r"found \d+ matches of the string to replace",
-                r"`?old_str(?:ing)?`? (?:was )?not (?:found|unique)",
-            ),
-            _group(
-                _C.TIMEOUT,
-                r"command timed out",
-                r"mcp (?:server|tool) [^\n]{0,300}?timed out",
-                r"mcp error -32001\b",
-                r"(?:\w+ ){0,4}timed[ -]?out\b",
-                r"timeout (?:of|after) \d+|(?:\w+ ){0,2}timeout(?:[ :.,(]|$)",
-                r"mcp server [^\n]{0,200}? did not answer the call within its deadline",
-            ),
-            _group(
-                _C.INVALID_INPUT,
-                r"inputvalidationerror",
-                r"no such tool",
-                r"unknown (?:skill|tool|agent|command|option|parameter)\b",
-                r"mcp error -32602\b",
-                r"file content \(|file is too large|this tool cannot",
-                r"(?:eisdir|enotdir|enametoolong|einval): ",
-                r"(?:missing|invalid) (?:required )?(?:param|argument|input|value|url|cron|skill|request)",
-                r"no task found|no (?:scheduled )?(?:job|shell) (?:found )?with|shell \S+ not found",
-                r"agent type '[^'\n]{0,200}' not found",
-                r"no changes to make|no-op:",
-                r"cell with id|cannot create new file",
-            ),
-            _group(
-                _C.FILE_NOT_FOUND,
-                r"(?:notebook )?(?:file|path|directory|folder) (?:\S[^\n]{0,1000}? )?(?:does not exist|not found)",
-            ),
-            _group(
-                _C.NETWORK_ERROR,
-                r"unable to verify if domain",
-                r"request failed with status code",
-                r"(?:failed to fetch|fetch failed|network ?error|socket hang up|too many redirects)",
-                r"(?:connection|connect) (?:error|refused|reset|failed)",
-                r"(?:unable to|cannot|could not|failed to) (?:connect|resolve|reach) ",
-                r"maxcontentlength|web search error|net::err_",
-                r"unable to (?:get local issuer|verify the first) certificate|self[- ]signed certificate",
-            ),
-            _group(_C.TOOL_ERROR, r"cancelled: parallel tool call|sibling tool call errored"),
-        )
-    )
-)
-_EXIT = re.compile(r"exit code (-?\d{1,10})(?:\n|$)")
-_WRAPPER = re.compile(r"<tool_use_error>|error calling tool(?: \([^)\n]{0,200}\))?: |error: |mcp error -\d+: ")
+#: (text that must occur, where it must stand in the line, category)
+Rule = tuple[str, re.Pattern[str], ErrorCategory]
 
 #: Where a program puts what strerror(3) says: after a colon or in brackets, up to the end or to a path or position.
 _BEFORE = (
@@ -115,22 +15,25 @@ _BEFORE = (
 _AFTER = r"(?=$|[.,;)>'(]|:(?: |$)| \(| @ | \[| at \S+ line \d| while trying)"
 
 
-def _said(category: ErrorCategory, *texts: str) -> tuple[_Rule, ...]:
+def _said(category: ErrorCategory, *texts: str) -> tuple[Rule, ...]:
     return tuple((text, re.compile(_BEFORE + re.escape(text) + _AFTER), category) for text in texts)
 
 
-def _errno(category: ErrorCategory, *names: str) -> tuple[_Rule, ...]:
+def _errno(category: ErrorCategory, *names: str) -> tuple[Rule, ...]:
     """Names of errno as Node, npm, Rust and Ruby print them; a name in prose or in quotes does not count."""
-    form = r"(?:^|error: |errno::|code: '|code |connect |listen |bind |read |write |getaddrinfo |request to \S{1,300} failed, reason: |\()"
+    form = (
+        r"(?:^|error: |errno::|code: '|code |connect |listen |bind |read |write |getaddrinfo "
+        r"|request to \S{1,300} failed, reason: |\()"
+    )
     return tuple((n, re.compile(form + n + r"(?=$|[:,'} )])"), category) for n in names)
 
 
-def _form(category: ErrorCategory, *pairs: tuple[str, str]) -> tuple[_Rule, ...]:
+def _form(category: ErrorCategory, *pairs: tuple[str, str]) -> tuple[Rule, ...]:
     return tuple((stem, re.compile(pattern), category) for stem, pattern in pairs)
 
 
 #: (text that must occur, where it must stand in the line, category), all in lower case; within a line the first wins.
-_LINE_RULES: tuple[_Rule, ...] = (
+LINE_RULES: tuple[Rule, ...] = (
     *_form(_C.COMMAND_FAILED, ("assert", r"^(?:e\s+|uncaught )?[\w.:]*assert(?:ion)? ?(?:error|fail|\w* failed)")),
     *_form(
         _C.SYNTAX_ERROR,
@@ -207,7 +110,8 @@ _LINE_RULES: tuple[_Rule, ...] = (
         ),
         (
             "timeout",
-            r"^(?:error: |\w*error: )?timeout of \d+ ?ms exceeded|\btimeout \d+ ?ms exceeded|^(?:[\w.]+\.)?\w*timeout(?:error|exception|expired)?(?:$|: )",
+            r"^(?:error: |\w*error: )?timeout of \d+ ?ms exceeded|\btimeout \d+ ?ms exceeded"
+            r"|^(?:[\w.]+\.)?\w*timeout(?:error|exception|expired)?(?:$|: )",
         ),
         ("timeout", r"^exception in thread \"[^\"]*\" [\w.]*timeoutexception\b|^timeout: sending signal"),
         ("deadline", r"(?:^|: )(?:context )?deadline ?exceeded\b"),
@@ -242,7 +146,8 @@ _LINE_RULES: tuple[_Rule, ...] = (
         ),
         (
             "accessdenied",
-            r"\(accessdenied(?:exception)?\)|^(?:exception in thread .*|caused by: )?java\.nio\.file\.accessdeniedexception|^[\w.]*accessdenied(?:$|:)",
+            r"\(accessdenied(?:exception)?\)|^(?:exception in thread .*|caused by: )?java\.nio\.file\.accessdeniedexception"
+            r"|^[\w.]*accessdenied(?:$|:)",
         ),
         ("(forbidden)", r"^error from server \(forbidden\)"),
         ("requested access to the resource is denied", r"denied: requested access to the resource"),
@@ -368,7 +273,7 @@ _LINE_RULES: tuple[_Rule, ...] = (
 )
 
 #: Lines that only quote: logs, diffs, assertions, search hits. What they say is no reason of the failure.
-_QUOTING = re.compile(
+QUOTING = re.compile(
     r"(?!\d{4}-\d\d-\d\d \d\d:\d\d:\d\d error \d{3}: |\[error\] \S+(?:: syntaxerror|\.java:\[))"
     r"(?:\s*(?:[-+<|](?![\w<-])\s?|e {2,}|>(?! )|expected\b|received\b|actual\b|got\b|want\b|assert)"
     r"|\[?\d{4}-\d\d-\d\d[t ]|\[?\d\d:\d\d:\d\d\b|\w{3} +\d+ \d\d:\d\d:\d\d "
@@ -377,167 +282,13 @@ _QUOTING = re.compile(
 )
 
 #: The summary of a run of tests: what the tests print on the way is their matter.
-_TEST_WORDS = ("failed", "failing", "failure", "fail:", "fail\t", "not ok", "# fail", " error")
-_TEST_RUN = re.compile(
+TEST_WORDS = ("failed", "failing", "failure", "fail:", "fail\t", "not ok", "# fail", " error")
+TEST_RUN = re.compile(
     r"^=+ (?:.{0,200}, )?\d+ (?:failed|errors?)\b|^\d+ (?:failed|errors?)[, ].{0,80} in [\d.]+s|^failed \((?:failures|errors)="
-    r"|^(?:failed|error) \S+\.py(?:::| - )|^tests?: +(?:\d+ \w+, )*\d+ failed|^ *test (?:files|suites:) +\d+ failed|^--- fail:|^fail\t"
+    r"|^(?:failed|error) \S+\.py(?:::| - )|^tests?: +(?:\d+ \w+, )*\d+ failed"
+    r"|^ *test (?:files|suites:) +\d+ failed|^--- fail:|^fail\t"
     r"|^test result: failed|^ *\d+ failing$|^not ok \d|^\d+ examples?, [1-9]\d* failure|^# fail [1-9]"
     r"|tests run: \d+, +(?:failures: [1-9]|failures: 0, +errors: [1-9])|^\d+% tests passed, [1-9]|^fail: test"
     r"|^ *● .{1,200} › |^failures!$",
     re.MULTILINE,
 )
-
-_TRACEBACK = "traceback (most recent call last)"
-_EXCEPTION = re.compile(r"\n([a-z_][\w.]*)(?::(?: (.*))?)?(?=\n|$)")
-_BARE_EXCEPTION = re.compile(r"([a-z_][\w.]*(?:error|exception|denied|expired))(?:: (.*)|:?$)")  # its head was cut off
-_MEMORY = re.compile(r"out of memory|can't start new thread")
-_ERRNO_NUMBER = re.compile(r"\[errno (-?\d+)\]")
-_OS_ERRORS = {
-    **dict.fromkeys(("2",), _C.FILE_NOT_FOUND),
-    **dict.fromkeys(("1", "13", "30"), _C.PERMISSION_DENIED),
-    **dict.fromkeys(("12", "23", "24", "27", "28", "122"), _C.RESOURCE_EXHAUSTED),
-    **dict.fromkeys(("110", "60"), _C.TIMEOUT),
-    **dict.fromkeys(("-2", "-3", "-5", "100", "101", "103", "104", "111", "113", "61"), _C.NETWORK_ERROR),
-}
-#: The last part of the exception's name decides; JSONDecodeError and its like are failures over data, not over source.
-_EXCEPTIONS = {
-    **dict.fromkeys(("filenotfounderror",), _C.FILE_NOT_FOUND),
-    **dict.fromkeys(("permissionerror", "accessdenied"), _C.PERMISSION_DENIED),
-    **dict.fromkeys(
-        (
-            *(
-                "timeouterror",
-                "timeout",
-                "timeoutexpired",
-                "connecttimeout",
-                "readtimeout",
-                "writetimeout",
-                "pooltimeout",
-            ),
-            *("connecttimeouterror", "readtimeouterror", "servertimeouterror", "timeoutexception", "deadlineexceeded"),
-        ),
-        _C.TIMEOUT,
-    ),
-    **dict.fromkeys(("syntaxerror", "indentationerror", "taberror", "scannererror", "parsererror"), _C.SYNTAX_ERROR),
-    **dict.fromkeys(("memoryerror", "outofmemoryerror", "_arraymemoryerror"), _C.RESOURCE_EXHAUSTED),
-    **dict.fromkeys(
-        (
-            *(
-                "connectionerror",
-                "connectionrefusederror",
-                "connectionreseterror",
-                "connectionabortederror",
-                "gaierror",
-            ),
-            *("herror", "sslerror", "sslcertverificationerror", "urlerror", "httperror", "connecterror", "readerror"),
-            *("newconnectionerror", "maxretryerror", "proxyerror", "remotedisconnected", "clientconnectorerror"),
-            *("clientconnectiondnserror", "clientconnectordnserror", "serverdisconnectederror", "remoteprotocolerror"),
-            *("nameresolutionerror", "protocolerror", "endpointconnectionerror", "chunkedencodingerror", "socketerror"),
-        ),
-        _C.NETWORK_ERROR,
-    ),
-}
-#: Exceptions that only carry another layer's error; what they carry decides.
-_CARRIERS = frozenset(("oserror", "ioerror", "error", "operationalerror", "urlerror", "environmenterror"))
-#: Exceptions over data and logic: whatever their messages quote, the command failed. RuntimeError may tell of memory.
-_PLAIN = frozenset(
-    (
-        *("valueerror", "runtimeerror", "keyerror", "indexerror", "attributeerror", "nameerror", "importerror"),
-        *("modulenotfounderror", "zerodivisionerror", "unicodedecodeerror", "jsondecodeerror", "notimplementederror"),
-        *("calledprocesserror", "fileexistserror", "isadirectoryerror", "notadirectoryerror", "assertionerror"),
-    )
-)
-
-#: How a tool's own failure begins; anything else said about a guarded tool is the reason of a refusal.
-_SPOKEN = re.compile(
-    r"(?:error|failed|failure|fatal|could not|unable|command (?:failed|exited)|process|exit|unexpected)\b"
-)
-_GUARDED_TOOLS = frozenset(
-    ("Bash", "Edit", "Glob", "Grep", "LS", "MultiEdit", "NotebookEdit", "PowerShell", "Read", "Write")
-)
-_SHELLS = frozenset(("Bash", "BashOutput", "PowerShell"))
-
-
-def categorize(error: str, *, tool_name: str, is_interrupt: bool = False) -> ErrorCategory:
-    """Return the category of a failed call of `tool_name` whose client or caller gave the text `error`.
-
-    Every text gets a category, nothing is raised, and the time is bounded whatever the text's length: only its first
-    and last 3,000 characters count. `is_interrupt` is the flag of the PostToolUseFailure event.
-    """
-    if is_interrupt:
-        return _C.USER_REJECTED
-    if len(error) > 2 * _END:
-        error = f"{error[:_END]}\n{error[-_END:]}"
-    text = error.lower().strip()
-    if exit_code := _EXIT.match(text):
-        return _of_command(exit_code[1], text[exit_code.end() :])
-    return _of_client(text, tool_name)
-
-
-def _of_command(exit_code: str, output: str) -> ErrorCategory:
-    if output.startswith("[request interrupted by user") or output.endswith(
-        "[request interrupted by user for tool use]"
-    ):
-        return _C.USER_REJECTED
-    if exit_code == "124" or output.startswith("command timed out after"):
-        return _C.TIMEOUT
-    if exit_code == "137":  # SIGKILL: in practice the kernel's or the container's memory limit
-        return _C.RESOURCE_EXHAUSTED
-    return _of_output(output) or _C.COMMAND_FAILED
-
-
-def _of_client(text: str, tool_name: str) -> ErrorCategory:
-    refused = text.startswith("<tool_use_error>")
-    start, known = 0, None
-    while known is None:
-        known = _CLIENT.match(text, start)
-        wrapper = _WRAPPER.match(text, start)
-        if wrapper is None:
-            break
-        start = wrapper.end()
-    if known is not None and known.lastgroup is not None:
-        return ErrorCategory(known.lastgroup)
-    body = text[start:].removesuffix("</tool_use_error>")
-    if found := _of_output(body):
-        return found
-    if refused:
-        return _C.INVALID_INPUT
-    if tool_name in _SHELLS and (not body or start or _SPOKEN.match(body) or body.endswith("command not found")):
-        return _C.COMMAND_FAILED
-    # A hook's own reason is free text; these tools name every failure of their own in a known form.
-    if tool_name in _GUARDED_TOOLS and body and not start and not _SPOKEN.match(body):
-        return _C.BLOCKED
-    return _C.TOOL_ERROR
-
-
-def _of_output(text: str) -> ErrorCategory | None:
-    """What a program's merged output says, or None: the last line that has the form of a reason decides."""
-    present = [rule for rule in _LINE_RULES if rule[0] in text]
-    at = text.rfind(_TRACEBACK)
-    if not present and at < 0 and "error" not in text:
-        return None
-    if any(word in text for word in _TEST_WORDS) and _TEST_RUN.search(text):
-        return _C.COMMAND_FAILED
-    if at >= 0 and (raised := _EXCEPTION.search(text, at)):
-        return _of_exception(raised[1].rpartition(".")[2], raised[2] or "")
-    for line in reversed(text.split("\n")[-_MAX_LINES:]):
-        if "error" in line and (raised := _BARE_EXCEPTION.match(line)):
-            name = raised[1].rpartition(".")[2]
-            if name != "error" and (name in _EXCEPTIONS or name in _CARRIERS or name in _PLAIN):
-                return _of_exception(name, raised[2] or "")
-        for stem, pattern, category in present:
-            if stem in line and pattern.search(line.strip()) and not _QUOTING.match(line):
-                return category
-    return None
-
-
-def _of_exception(name: str, message: str) -> ErrorCategory:
-    if name in _CARRIERS:
-        if number := _ERRNO_NUMBER.search(message):
-            return _OS_ERRORS.get(number[1], _C.COMMAND_FAILED)
-        for stem, pattern, category in _LINE_RULES:
-            if stem in message and pattern.search(message):
-                return category
-    if name == "runtimeerror" and _MEMORY.search(message):
-        return _C.RESOURCE_EXHAUSTED
-    return _EXCEPTIONS.get(name, _C.COMMAND_FAILED)
