@@ -289,6 +289,6 @@ TEST_RUN = re.compile(
     r"|^ *test (?:files|suites:) +\d+ failed|^--- fail:|^fail\t"
     r"|^test result: failed|^ *\d+ failing$|^not ok \d|^\d+ examples?, [1-9]\d* failure|^# fail [1-9]"
     r"|tests run: \d+, +(?:failures: [1-9]|failures: 0, +errors: [1-9])|^\d+% tests passed, [1-9]|^fail: test"
-    r"|^ *● .{1,200} › |^failures!$",
+    r"|^\d+ tests? failed|^ *● .{1,200} › |^failures!$",
     re.MULTILINE,
 )
