@@ -75,7 +75,7 @@ CLIENT = re.compile(
                 r"agent type '[^'\n]{0,200}' not found",
                 r"no changes to make|no-op:",
                 r"cell with id|cannot create new file",
-                r"(?:pdf|image|notebook) (?:is|file|too|could|cannot|exceeds)\b",
+                r"(?:pdf|image) (?:is|file|too|could|cannot|exceeds)\b",
             ),
             _group(
                 _C.FILE_NOT_FOUND,
