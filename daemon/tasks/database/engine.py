@@ -146,7 +146,12 @@ class Writer:
                 self._abandon()
                 raise
 
-    def run(self, work: Callable[[sqlite3.Connection], T], attempted: str = "cannot write") -> T:
+    def run(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        attempted: str = "cannot write",
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> T:
         """Run `work` in one transaction: all of it is durable when this returns, none of it when this raises."""
         connection = self._connection
         try:
@@ -154,6 +159,7 @@ class Writer:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     result = work(connection)
+                    before_commit()
                     connection.execute("COMMIT")
                 except BaseException:
                     if connection.in_transaction:

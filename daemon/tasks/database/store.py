@@ -65,9 +65,22 @@ class Database:
     ) -> None:
         await self.close()
 
-    async def apply(self, writes: Sequence[Write]) -> None:
-        """Run all `writes` in one transaction; durable when this returns, none of them when it raises."""
-        await self.transaction(lambda connection: run_writes(connection, writes))
+    async def apply(self, writes: Sequence[Write], *, on_commit: Callable[[], None] | None = None) -> None:
+        """Run all `writes` in one transaction; durable when this returns, none of them when it raises.
+
+        `on_commit` is called in the event loop when nothing is left to do but to wait for the disk.
+        """
+        writer = self._opened_writer()
+        loop = asyncio.get_running_loop()
+
+        def before_commit() -> None:
+            if on_commit is not None:
+                loop.call_soon_threadsafe(on_commit)
+
+        def unit() -> None:
+            writer.run(lambda connection: run_writes(connection, writes), before_commit=before_commit)
+
+        await self._writing.call(unit)
 
     async def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work(connection)` in one transaction on the actor's thread and return its result."""

@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,15 +16,15 @@ MAX_DEPTH = 128
 _KNOWN: TypeAdapter[Event] = TypeAdapter(KnownEvent)
 
 _BOM = b"\xef\xbb\xbf"
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+#: Possessive, and taking a string that is never closed too: a torn file must not cost more than a whole one.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = re.compile(rb"[^\[\]{}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 #: Envelope keys that decide what an event is. Nested or quoted ones do no harm: the slow look decides.
-_ENVELOPE = (b'"hook_event_name"', b'"session_id"')
+_KIND_KEY, _SESSION_KEY = b'"hook_event_name"', b'"session_id"'
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     event: Event
     #: what had to be mended: "surrogates", "nul", "dup_keys"
     flags: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ def parse_event(raw: bytes) -> Parsed | Rejected:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_too_deep(raw):
         return Rejected(QuarantineReason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     flags: tuple[str, ...] = ()
-    if any(raw.count(key) > 1 for key in _ENVELOPE) and _has_duplicate_keys(raw):
+    if (raw.count(_KIND_KEY) > 1 or raw.count(_SESSION_KEY) > 1) and _has_duplicate_keys(raw):
         flags = ("dup_keys",)
     if b"\\u0000" in raw:
         return _parse_leniently(raw, flags)

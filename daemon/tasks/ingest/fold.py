@@ -96,7 +96,7 @@ class Fold:
         event, file, at = digest.event, digest.file, digest.at
         state = self.sessions.get(event.session_id)
         if state is None:
-            state = SessionState(event.session_id, SessionStatus.STARTING, at, self.host, at, at)
+            state = SessionState(event.session_id, SessionStatus.STARTING, at, self.host, at, at, file.task_id)
             self.sessions[event.session_id] = state
             if not isinstance(event, m.SessionStart):
                 self._adopt_fork(state, digest)

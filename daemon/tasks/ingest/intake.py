@@ -14,7 +14,7 @@ from tasks.words import QuarantineReason
 
 log = logging.getLogger(__name__)
 
-BATCH_FILES = 512
+BATCH_FILES = 1024
 BATCH_BYTES = 8 << 20
 #: Seconds in which an unfinished file may still become an event.
 UNFINISHED_FOR = 5.0
@@ -82,6 +82,10 @@ class Intake:
     def finish(self, batch: Batch, stored: list[Digest]) -> None:
         """Unlink what is stored, and put the whole batch out of hand."""
         self._spool.remove([one.file.name for one in stored])
+        self._journal.release(batch.names)
+
+    def abandon(self, batch: Batch) -> None:
+        """Put the batch out of hand; its files stay where they are."""
         self._journal.release(batch.names)
 
     def _digest(self, file: SpoolFile, batch: Batch) -> None:

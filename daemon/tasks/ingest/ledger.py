@@ -44,8 +44,11 @@ class Ledger:
         self._twins = Twins()
         self._states: dict[str, SessionState] = {}
 
-    async def store(self, digests: Sequence[Digest]) -> Stored:
-        """Raises StoreUnavailable, StoreBusy or StoreCorrupt, and then nothing was stored."""
+    async def store(self, digests: Sequence[Digest], *, on_commit: Callable[[], None] | None = None) -> Stored:
+        """Store what is not stored yet. `on_commit` is called while the disk is being waited for.
+
+        Raises StoreUnavailable, StoreBusy or StoreCorrupt, and then nothing was stored.
+        """
         outcome = Stored(done=list(digests))
         known = await self._known(digests)
         for one in digests:
@@ -57,7 +60,7 @@ class Ledger:
             else:
                 outcome.fresh.append(one)
         try:
-            await self._write(outcome.fresh, outcome.duplicates)
+            await self._write(outcome.fresh, outcome.duplicates, on_commit)
         except (StoreUnavailable, StoreBusy, StoreCorrupt):
             raise
         except Exception as error:
@@ -89,7 +92,9 @@ class Ledger:
                 outcome.done.remove(one)
                 outcome.refused.append((one, f"{type(error).__name__}: {error}"))
 
-    async def _write(self, fresh: Sequence[Digest], duplicates: int) -> None:
+    async def _write(
+        self, fresh: Sequence[Digest], duplicates: int, on_commit: Callable[[], None] | None = None
+    ) -> None:
         if not fresh and not duplicates:
             return
         names = {one.event.session_id for one in fresh}
@@ -99,13 +104,13 @@ class Ledger:
         for one in sorted(fresh, key=lambda one: one.file.mtime_ns):
             fold.add(one)
         counts = [("events", len(fresh)), ("duplicates", duplicates)]
-        await self._commit(fold, [Write(statements.COUNT, [count for count in counts if count[1]])])
+        await self._commit(fold, [Write(statements.COUNT, [count for count in counts if count[1]])], on_commit)
 
-    async def _commit(self, fold: Fold, more: list[Write]) -> None:
+    async def _commit(self, fold: Fold, more: list[Write], on_commit: Callable[[], None] | None = None) -> None:
         # Whatever happens, what is in memory must not be ahead of the store.
         for session_uuid in fold.sessions:
             self._states.pop(session_uuid, None)
-        await self._database.apply(fold.writes() + more)
+        await self._database.apply(fold.writes() + more, on_commit=on_commit)
         self._states.update(fold.sessions)
         while len(self._states) > REMEMBERED:
             del self._states[next(iter(self._states))]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,21 +117,14 @@ class Ingest:
         if self._intake is None:
             raise RuntimeError("Ingest.start() was not called")
         intake = self._intake
-        batches = intake.batches(await asyncio.to_thread(self._survey))
         stored = 0
-        following = next(batches, None)
-        reading = _read_ahead(intake, following)
-        try:
-            while reading is not None:
-                batch = await reading
-                # The next batch is read and parsed while this one is written.
-                following = next(batches, None)
-                reading = _read_ahead(intake, following)
-                stored += await self._store(intake, batch)
-        finally:
-            if reading is not None and not reading.done():
-                with contextlib.suppress(OSError):
-                    await reading
+        async with _ReadAhead(intake, intake.batches(await asyncio.to_thread(self._survey))) as ahead:
+            while (batch := await ahead.next()) is not None:
+                try:
+                    stored += await self._store(intake, batch, ahead.begin)
+                except BaseException:
+                    intake.abandon(batch)
+                    raise
         self.health.empty_scans += stored == 0
         return stored
 
@@ -145,8 +138,8 @@ class Ingest:
         health.last_progress = time.monotonic()
         return entries
 
-    async def _store(self, intake: Intake, batch: Batch) -> int:
-        outcome = await self._ledger.store(batch.digests)
+    async def _store(self, intake: Intake, batch: Batch, on_commit: Callable[[], None]) -> int:
+        outcome = await self._ledger.store(batch.digests, on_commit=on_commit)
         for refused, detail in outcome.refused:
             await asyncio.to_thread(intake.refuse, refused, detail)
         await asyncio.to_thread(intake.finish, batch, outcome.done)
@@ -170,7 +163,38 @@ class Ingest:
             await asyncio.to_thread(release_reserve, self._database.path)
 
 
-def _read_ahead(intake: Intake, entries: list[Entry] | None) -> "asyncio.Task[Batch] | None":
-    if entries is None:
-        return None
-    return asyncio.create_task(asyncio.to_thread(intake.read, entries), name="ingest-read")
+class _ReadAhead:
+    """Reads one batch ahead, in a worker thread, but only while the last one waits for the disk.
+
+    Beside the writing itself it would slow both down: each works in small steps, and every step would have to wait for
+    the interpreter lock.
+    """
+
+    def __init__(self, intake: Intake, batches: Iterator[list[Entry]]) -> None:
+        self._intake = intake
+        self._batches = batches
+        self._reading: asyncio.Task[Batch] | None = None
+
+    async def __aenter__(self) -> "_ReadAhead":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._reading is not None:
+            with contextlib.suppress(OSError):
+                self._intake.abandon(await self._reading)
+
+    def begin(self) -> None:
+        """Start reading the next batch, unless that has begun already."""
+        if self._reading is None and (entries := next(self._batches, None)) is not None:
+            reading = asyncio.to_thread(self._intake.read, entries)
+            self._reading = asyncio.create_task(reading, name="ingest-read")
+
+    async def next(self) -> Batch | None:
+        """The next batch; None when there is none."""
+        self.begin()
+        if self._reading is None:
+            return None
+        try:
+            return await self._reading
+        finally:
+            self._reading = None
