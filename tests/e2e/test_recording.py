@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
+import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +284,25 @@ def test_background_subagent_is_not_cut_off_by_the_end_of_the_turn(recording: Ri
     (agent,) = recorded.rows("SELECT status FROM subagents WHERE session_uuid = :session")
     assert agent["status"] == "ended"
     assert status(recorded) == "ended"
+
+
+def test_task_of_the_client_is_told_with_everything_it_does(recording: Rig) -> None:
+    scenario = replace(scenarios.turn("of_a_task"), env={"TASKS_TASK_ID": "0badc0"})
+    recorded = record(recording, scenario)
+    for table in ("sessions", "events", "tool_usage", "agent_status"):
+        rows = recorded.rows(f"SELECT DISTINCT task_id FROM {table} WHERE session_uuid = :session")
+        assert rows == [{"task_id": "0badc0"}], table
+
+
+def test_secret_in_a_command_and_its_output_is_stored_nowhere(recording: Rig) -> None:
+    secret = "sk-ant-api03-" + "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=93)) + "AA"
+    call = Call("toolu_secret", "Bash", {"command": f"echo ANTHROPIC_API_KEY={secret}", "description": "Show"})
+    recorded = record(recording, scenarios.calling("secret", call))
+    assert secret in str(recorded.run.tool_results["toolu_secret"]["content"])
+    assert_calls_stored(recorded)
+    files = [file for file in recording.daemon.data_dir.rglob("*") if file.is_file()]
+    assert recording.daemon.data_dir / "tasks.db" in files
+    assert [file.name for file in files if secret.encode() in file.read_bytes()] == []
 
 
 def test_uninstalled_hooks_record_nothing(rig: Rig) -> None:

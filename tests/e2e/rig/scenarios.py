@@ -220,6 +220,11 @@ def denying(word: str) -> dict[str, Any]:
 def turn(name: str, *after: Turn) -> Scenario:
     """One successful call, and `after` what comes then; the script has the name given."""
     call = Call(f"toolu_{name}", "Bash", {"command": f"echo {name}", "description": "Say"})
+    return calling(name, call, *after)
+
+
+def calling(name: str, call: Call, *after: Turn) -> Scenario:
+    """One call, and `after` what comes then; the script has the name given."""
     return Scenario(f"Go on. [[{name}]]", {name: [*_turns(call), *after]}, [call])
 
 
