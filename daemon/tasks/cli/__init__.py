@@ -5,6 +5,14 @@ import sys
 
 def main() -> int:
     """Run the command line in `sys.argv`; returns the exit code (see tasks.errors)."""
-    from tasks.cli.app import run
+    arguments = sys.argv[1:]
+    try:
+        from tasks.cli import quick
 
-    return run(sys.argv[1:])
+        if arguments and arguments[0] in quick.READERS and (code := quick.answer(arguments)) is not None:
+            return code
+        from tasks.cli.app import run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130  # what a shell reports for a process that SIGINT ended

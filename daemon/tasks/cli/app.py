@@ -7,15 +7,27 @@ from importlib import import_module
 
 import click
 
+from tasks.cli.text import printable
 from tasks.errors import EXIT_FAILED, EXIT_OK, TasksError
 
-#: What a shell reports for a process that SIGINT ended.
-EXIT_INTERRUPTED = 130
+#: What a shell reports for a process that SIGINT, or SIGPIPE, ended.
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 
 #: Command → the module that has it under the same name; loaded when it is used.
 _COMMANDS = {
+    "status": "tasks.cli.readers",
+    "sessions": "tasks.cli.readers",
+    "session": "tasks.cli.readers",
+    "tools": "tasks.cli.readers",
+    "errors": "tasks.cli.readers",
+    "events": "tasks.cli.readers",
+    "doctor": "tasks.cli.doctor",
     "up": "tasks.cli.up",
     "hooks": "tasks.cli.hooks",
+    "service": "tasks.cli.service",
+    "quarantine": "tasks.cli.quarantine",
+    "db": "tasks.cli.store",
+    "completion": "tasks.cli.completion",
 }
 
 
@@ -69,13 +81,18 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has what it wanted. The interpreter must not find the pipe broken once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return broken_pipe()
+    except OSError as error:
+        say(f"tasksd: {error}")
         return EXIT_FAILED
 
 
-def say(line: str) -> None:
-    """One line for the person, on stderr."""
-    from tasks.cli.text import printable
+def broken_pipe() -> int:
+    """Whoever read us has what it wanted: make sure that the interpreter does not find the pipe broken once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return EXIT_BROKEN_PIPE
 
+
+def say(line: str) -> None:
+    """Something for the person, on stderr."""
     print("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr)

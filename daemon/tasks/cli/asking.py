@@ -1,0 +1,76 @@
+"""Asking the daemon, or the file when there is none; and printing the answer for whoever reads it."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks import config
+from tasks.cli.app import say
+from tasks.cli.place import quick_data_dir
+from tasks.cli.questions import Question
+from tasks.cli.text import emit
+from tasks.client import START_HINT, Client
+from tasks.config import Settings
+from tasks.errors import EXIT_OK, EXIT_UNAVAILABLE, DaemonNotRunning
+
+Page = Any
+
+
+def settings_for(data_dir: str | None) -> Settings:
+    """Where to ask. A mistake in a part of the config file that readers do not need does not keep them from answering."""
+    if data_dir is None and (found := quick_data_dir()):
+        return Settings(data_dir=Path(found), config_file=config.default_config_file())
+    return config.load(data_dir=data_dir)
+
+
+def client_for(settings: Settings) -> Client:
+    return Client(str(settings.socket_path))
+
+
+def answer(question: Question, data_dir: str | None, *, as_json: bool) -> int:
+    """Ask and print. Returns the exit code: without a daemon `status` fails, the others answer from the file."""
+    settings = settings_for(data_dir)
+    code = EXIT_OK
+    try:
+        body = client_for(settings).fetch(question.target)
+    except DaemonNotRunning as error:
+        from tasks.cli import offline
+
+        body = offline.dumps(offline.answer(question, settings))
+        if question.name == "status":
+            say(f"tasksd: {error}")
+            code = EXIT_UNAVAILABLE
+        else:
+            say(f"daemon not running; read from {settings.database_file} ({START_HINT})")
+    print_answer(question, body, as_json=as_json)
+    return code
+
+
+def print_answer(question: Question, body: bytes, *, as_json: bool) -> None:
+    if as_json:
+        emit(body + b"\n")
+    elif sys.stdout.isatty():
+        import json
+
+        print_page(question.show(json.loads(body), now_ms()))
+    else:
+        from tasks.cli.quick import rendered
+
+        emit(rendered(question, body))
+
+
+def print_page(page: Page) -> None:
+    """With rich on a terminal, plain elsewhere."""
+    if sys.stdout.isatty():
+        from tasks.cli import styled
+
+        styled.console().print(styled.page(page))
+    else:
+        from tasks.cli.plain import render
+
+        emit(render(page))
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

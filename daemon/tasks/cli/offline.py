@@ -1,0 +1,126 @@
+"""Answers for when no daemon runs: from the database file, read-only, in the shape of the API's."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tasks import analytics, history, tracker
+from tasks.cli.questions import Question
+from tasks.config import Settings
+from tasks.database import Reader
+from tasks.errors import DaemonNotRunning
+from tasks.spool import Quarantine, QuarantinedFile, Spool
+from tasks.spool.directory import FULL_MARKER
+from tasks.words import SessionStatus
+
+#: As in the API.
+QUARANTINE_FIELDS = ("id", "name", "reason", "detail", "size", "quarantined_at", "sha256", "version")
+QUARANTINE_PREVIEW = 16 << 10
+
+
+def dumps(answer: Any) -> bytes:
+    """As the API writes it."""
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def answer(question: Question, settings: Settings) -> Any:
+    """Raises DaemonNotRunning when there is no database either, StoreError when it cannot be read."""
+    if question.name == "status":
+        return status(settings)
+    with _reader(settings) as reader:
+        return _from_file(question, reader)
+
+
+def session(id_: str, settings: Settings) -> Any:
+    with _reader(settings) as reader:
+        return history.session(reader.query, id_)
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """`daemon` is null; `ingest` too when there is no database."""
+    ingest, sessions = None, dict.fromkeys(map(str, SessionStatus), 0)
+    if settings.database_file.exists():
+        with _reader(settings) as reader:
+            counters: dict[str, int] = dict(map(tuple, reader.query("SELECT name, value FROM counters")))
+            ingest = {
+                "events_total": counters.get("events", 0),
+                "last_event_at": reader.query("SELECT max(last_event_at) FROM sessions")[0][0],
+                "duplicates": counters.get("duplicates", 0),
+                "degraded": None,
+            }
+            sessions = history.session_counts(reader.query, now=_now())
+    return {
+        "daemon": None,
+        "spool": spool_status(settings),
+        "ingest": ingest,
+        "sessions": sessions,
+        "watcher": "not running",
+    }
+
+
+def spool_status(settings: Settings) -> dict[str, Any]:
+    """What waits, from the directory itself."""
+    spool = Spool(settings.spool_dir, settings.spool)
+    # Listing a missing spool would make one.
+    entries = spool.scan() if settings.spool_dir.is_dir() else []
+    usage = spool.usage(entries)
+    oldest = usage.oldest_mtime_ns
+    return {
+        "pending": usage.files,
+        "oldest_age_s": None if oldest is None else round(max(0.0, (time.time_ns() - oldest) / 1e9), 3),
+        "bytes": usage.bytes,
+        "full": (settings.spool_dir / FULL_MARKER).exists(),
+        "dropped": spool.dropped(),
+        "quarantined": quarantine(settings).count(),
+    }
+
+
+def quarantine(settings: Settings) -> Quarantine:
+    from tasks import __version__
+
+    return Quarantine(settings.quarantine_dir, settings.spool_dir, settings.spool, __version__)
+
+
+def quarantine_entry(one: QuarantinedFile) -> dict[str, Any]:
+    entry = {name: getattr(one, name) for name in QUARANTINE_FIELDS}
+    return entry | {"name": one.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")}
+
+
+def _from_file(question: Question, reader: Reader) -> Any:
+    values, now = question.values, _now()
+    match question.name:
+        case "sessions":
+            live = [status for status in SessionStatus if not (values["live"] and status.is_over)]
+            return history.sessions(reader.query, statuses=live, limit=values["limit"])
+        case "tools":
+            since = now - round(values["hours"] * tracker.HOUR)
+            return tracker.tool_stats(reader.query, since=since, until=now)
+        case "errors":
+            since = now - round(values["days"] * analytics.DAY)
+            return analytics.error_rates(reader.query, since=since, until=now)
+        case "failures":
+            days, filters = values["days"], {name: values[name] for name in ("category", "tool", "limit")}
+            return history.failures(
+                reader.query, since=None if days is None else now - round(days * history.DAY), **filters
+            )
+        case "events":
+            return history.events(reader.query, **values)
+        case other:
+            raise ValueError(f"no answer is known for {other}")
+
+
+@contextmanager
+def _reader(settings: Settings) -> Iterator[Reader]:
+    if not settings.database_file.exists():
+        raise DaemonNotRunning(f"no daemon runs and {settings.database_file} does not exist yet: start `tasksd up`")
+    reader = Reader(settings.database_file)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

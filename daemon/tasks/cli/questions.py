@@ -1,0 +1,80 @@
+"""What the readers ask and how the answers are shown: one description for the quick path, for click and for the fallback."""
+
+from __future__ import annotations
+
+from tasks.cli import views
+from tasks.client import target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from tasks.cli.page import Block
+
+
+#: Rows that lists have when nothing else is asked for.
+LIMIT = "50"
+
+
+class Question:
+    """What to ask the API, and how to show its answer."""
+
+    __slots__ = ("name", "show", "target", "values")
+
+    def __init__(self, name: str, target: str, show: Callable[[Any, int], Sequence[Block]], **values: Any) -> None:
+        self.name = name
+        self.target = target
+        #: (answer, now in epoch milliseconds) → page
+        self.show = show
+        #: what was asked for, for who answers from the file
+        self.values = values
+
+
+def status() -> Question:
+    return Question("status", "/v1/status", views.status)
+
+
+def sessions(*, live: bool = False, limit: str = LIMIT) -> Question:
+    where = target("/v1/sessions", live=live or None, limit=limit)
+    return Question("sessions", where, views.sessions, live=live, limit=int(limit))
+
+
+def tools(*, hours: str = "24") -> Question:
+    return Question(
+        "tools", target("/v1/tools", hours=hours), lambda answer, _: views.tools(answer, hours), hours=float(hours)
+    )
+
+
+def errors(*, days: str = "7") -> Question:
+    return Question(
+        "errors", target("/v1/errors", days=days), lambda answer, _: views.errors(answer, days), days=float(days)
+    )
+
+
+def failures(
+    *, days: str | None = None, category: str | None = None, tool: str | None = None, limit: str = LIMIT
+) -> Question:
+    return Question(
+        "failures",
+        target("/v1/errors/recent", days=days, category=category, tool=tool, limit=limit),
+        views.failures,
+        days=None if days is None else float(days),
+        category=category,
+        tool=tool,
+        limit=int(limit),
+    )
+
+
+def events(
+    *, session: str | None = None, kind: str | None = None, after: str | None = None, limit: str = LIMIT
+) -> Question:
+    return Question(
+        "events",
+        target("/v1/events", session=session, kind=kind, after=after, limit=limit),
+        lambda answer, _: views.events(answer),
+        session=session,
+        kind=kind,
+        after=None if after is None else int(after),
+        limit=int(limit),
+    )

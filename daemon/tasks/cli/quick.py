@@ -1,0 +1,98 @@
+"""Answers the plain readers without importing click, when stdout is no terminal and the daemon runs.
+
+Whatever is unusual is left to the ordinary way, which gives the same answer byte for byte, only later.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tasks.cli.place import quick_client
+from tasks.errors import EXIT_OK, TasksError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tasks.cli.questions import Question
+
+#: Reader → its options and whether they take a number; all others are for click.
+READERS: dict[str, dict[str, bool]] = {
+    "status": {},
+    "sessions": {"--live": False, "--limit": True},
+    "tools": {"--hours": True},
+    "errors": {"--days": True},
+    "events": {"--limit": True},
+}
+#: Numbers of up to this many digits are surely in range.
+_DIGITS = 3
+
+
+def answer(arguments: list[str]) -> int | None:
+    """The exit code, or None: nothing was printed, and click has to do it."""
+    if "_TASKSD_COMPLETE" in os.environ or sys.stdout is None or sys.stdout.isatty():
+        return None
+    values = _values(READERS[arguments[0]], arguments[1:])
+    client = quick_client() if values is not None else None
+    if values is None or client is None:
+        return None
+    as_json = values.pop("json", None)
+    question = _question(arguments[0], values)
+    try:
+        body = client.fetch(question.target)
+    except TasksError:
+        return None
+    text = body + b"\n" if as_json else rendered(question, body)
+    from tasks.cli.text import emit
+
+    try:
+        emit(text)
+    except BrokenPipeError:
+        from tasks.cli.app import broken_pipe
+
+        return broken_pipe()
+    return EXIT_OK
+
+
+def rendered(question: Question, body: bytes) -> str:
+    """The answer as plain text."""
+    import json
+    import time
+
+    from tasks.cli.plain import render
+
+    return render(question.show(json.loads(body), time.time_ns() // 1_000_000))
+
+
+def _values(options: dict[str, bool], arguments: list[str]) -> dict[str, str] | None:
+    """Option → value ("" for a flag); None when there is anything that click has to judge."""
+    values: dict[str, str] = {}
+    left = arguments[::-1]
+    while left:
+        name, _, value = left.pop().partition("=")
+        takes_number = options.get(name)
+        if name == "--json" and not value:
+            values["json"] = "yes"
+        elif takes_number is None or (not takes_number and value):
+            return None
+        elif takes_number:
+            value = value or (left.pop() if left else "")
+            if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS and value[0] != "0"):
+                return None
+            values[name[2:]] = value
+        else:
+            values[name[2:]] = ""
+    return values
+
+
+def _question(name: str, values: dict[str, str]) -> Question:
+    from tasks.cli import questions
+
+    if name == "sessions":
+        return questions.sessions(live="live" in values, limit=values.get("limit", questions.LIMIT))
+    make = {
+        "status": questions.status,
+        "tools": questions.tools,
+        "errors": questions.errors,
+        "events": questions.events,
+    }
+    return make[name](**values)

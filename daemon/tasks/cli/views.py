@@ -1,0 +1,281 @@
+"""Turns the answers of the API into pages. `now` and all times are epoch milliseconds."""
+
+from __future__ import annotations
+
+from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
+from tasks.cli.text import ago, count, milliseconds, moment, size, span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from tasks.cli.page import Block
+
+    Record = Mapping[str, Any]
+
+#: Seconds for which an event may wait in the spool before that deserves attention.
+LATE = 10.0
+
+_STATUS_TONES = {
+    "waiting_permission": NOTICE,
+    "waiting_input": NOTICE,
+    "working": GOOD,
+    "failed": BAD,
+    "lost": BAD,
+    "ended": FAINT,
+}
+_OVER = ("ended", "failed", "lost")
+
+#: Between the columns of a line that stands alone.
+GAP = Cell("  ")
+
+
+def status(answer: Record, now: int) -> list[Block]:
+    facts = Facts()
+    daemon, spool, ingest = answer["daemon"], answer["spool"], answer["ingest"]
+    if daemon is None:
+        facts.add("daemon", Cell("not running", BAD))
+    else:
+        facts.add(
+            "daemon",
+            Cell("running", GOOD),
+            f", pid {daemon['pid']}, version {daemon['version']}, up {span(daemon['uptime_s'])}",
+        )
+        facts.add("data", f"{daemon['data_dir']} (privacy: {daemon['privacy']})")
+    facts.add("spool", *_waiting(spool))
+    facts.add("dropped", Cell(count(spool["dropped"], "event"), BAD if spool["dropped"] else ""))
+    facts.add("quarantined", Cell(count(spool["quarantined"], "file"), NOTICE if spool["quarantined"] else ""))
+    if ingest is not None:
+        duplicates = f", {count(ingest['duplicates'], 'duplicate')} ignored" if ingest["duplicates"] else ""
+        facts.add("events", f"{ingest['events_total']:,} stored{duplicates}")
+        last = ingest["last_event_at"]
+        facts.add("last event", f"{moment(last)} ({ago(last, now)})" if last is not None else Cell("none yet", NOTICE))
+        if ingest["degraded"]:
+            facts.add("ingest", Cell(f"waiting: {ingest['degraded']}", BAD))
+        elif daemon is not None:
+            facts.add("ingest", Cell("ok", GOOD))
+    facts.add("sessions", *_session_counts(answer["sessions"]))
+    watcher = answer["watcher"]
+    facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
+    return [facts]
+
+
+def _waiting(spool: Record) -> list[Cell]:
+    first = [Cell("FULL, hooks drop events; ", BAD)] if spool["full"] else []
+    if not spool["pending"]:
+        return [*first, Cell("nothing waiting")]
+    oldest = spool["oldest_age_s"] or 0.0
+    text = f"{count(spool['pending'], 'event')} waiting ({size(spool['bytes'])}), the oldest for {span(oldest)}"
+    return [*first, Cell(text, BAD if oldest > LATE else "")]
+
+
+def _session_counts(counts: Mapping[str, int]) -> list[Cell]:
+    permission, typed = counts.get("waiting_permission", 0), counts.get("waiting_input", 0)
+    pieces = []
+    if permission or typed:
+        kinds = [f"{permission} for a permission"] * bool(permission) + [f"{typed} for an answer"] * bool(typed)
+        pieces.append(Cell(f"{permission + typed} waiting for a person ({', '.join(kinds)})", NOTICE))
+    shown = [name for name in counts if counts[name] and not name.startswith("waiting_")]
+    pieces += [Cell(f"{counts[name]} {name}", _STATUS_TONES.get(name, "")) for name in shown if name not in _OVER]
+    if not pieces:
+        pieces.append(Cell("none live"))
+    over = [Cell(f"{counts[name]} {name}", _STATUS_TONES[name]) for name in shown if name in _OVER]
+    line = _joined(pieces)
+    return [*line, Cell("; last 24 hours: "), *_joined(over)] if over else line
+
+
+def _joined(pieces: Sequence[Cell]) -> list[Cell]:
+    return [part for piece in pieces for part in (Cell(", "), piece)][1:]
+
+
+def sessions(answer: Sequence[Record], now: int) -> list[Block]:
+    columns = [
+        Column("session"), Column("status"), Column("since"), Column("doing", flexible=True), Column("folder"),
+        Column("task"), Column("pid", right=True), Column("events", right=True), Column("prompts", right=True),
+        Column("last event"),
+    ]  # fmt: skip
+    table = Table("", columns, "no sessions")
+    for one in answer:
+        pid = "-" if one["pid"] is None or one["status"] in _OVER else one["pid"]
+        table.add(
+            _id(one["session_uuid"]), _status(one["status"]), _moment(one["status_since"], now), _doing(one),
+            one["cwd"] or "-", one["task_id"] or "-", pid, one["events"], one["prompts"],
+            _moment(one["last_event_at"], now),
+        )  # fmt: skip
+    return [table]
+
+
+def session(answer: Record, now: int) -> list[Block]:
+    facts = Facts()
+    facts.add("session", Cell(answer["session_uuid"], STRONG))
+    facts.add(
+        "status",
+        _status(answer["status"]),
+        f" since {moment(answer['status_since'])} ({ago(answer['status_since'], now)})",
+    )
+    for label, key in (
+        ("detail", "status_detail"), ("task", "task_id"), ("origin", "origin"), ("parent", "parent_uuid"),
+        ("folder", "cwd"), ("model", "model"), ("pid", "pid"), ("end reason", "end_reason"),
+    ):  # fmt: skip
+        if answer[key] is not None:
+            facts.add(label, str(answer[key]))
+    for label, key in (("started", "started_at"), ("last event", "last_event_at"), ("ended", "ended_at")):
+        if answer[key] is not None:
+            facts.add(label, f"{moment(answer[key])} ({ago(answer[key], now)})")
+    facts.add("events", f"{answer['events']:,}, {count(answer['prompts'], 'prompt')}")
+    page: list[Block] = [facts]
+    calls = Table("calls", [Column("tool"), Column("calls", right=True), Column("failed", right=True)], "")
+    for tool, (total, failed) in answer["calls"].items():
+        calls.add(tool, total, Cell(failed, BAD if failed else ""))
+    running = Table(
+        "running", [Column("tool"), Column("since"), Column("agent"), Column("parameters", flexible=True)], ""
+    )
+    for call in answer["running"]:
+        running.add(
+            call["tool_name"], _moment(call["started_at"], now), call["agent_id"] or "-", call["parameters"] or "-"
+        )
+    subagents = Table(
+        "subagents",
+        [
+            Column("agent"),
+            Column("type"),
+            Column("status"),
+            Column("started"),
+            Column("ended"),
+            Column("detail", flexible=True),
+        ],
+        "",
+    )
+    for agent in answer["subagents"]:
+        subagents.add(
+            agent["agent_id"], agent["agent_type"] or "-", _status(agent["status"]), _moment(agent["started_at"], now),
+            _moment(agent["ended_at"], now), agent["detail"] or "-",
+        )  # fmt: skip
+    changes = Table(
+        "changes of status",
+        [
+            Column("time"),
+            Column("agent"),
+            Column("status"),
+            Column("before"),
+            Column("cause"),
+            Column("detail", flexible=True),
+        ],
+        "",
+    )
+    for change in answer["changes"]:
+        changes.add(
+            moment(change["timestamp"]), change["agent_id"] or "-", _status(change["status"]), _words(change["previous"]),
+            change["cause"], change["detail"] or "-",
+        )  # fmt: skip
+    return page + [table for table in (calls, running, subagents, changes) if table.rows]
+
+
+def tools(answer: Mapping[str, Record], hours: str) -> list[Block]:
+    columns = [
+        Column("tool"), Column("calls", right=True), Column("success", right=True), Column("average", right=True),
+        Column("median", right=True), Column("95 %", right=True), Column("longest", right=True),
+        Column("errors", flexible=True),
+    ]  # fmt: skip
+    table = Table("", columns, f"no calls in the last {hours} {'hour' if hours == '1' else 'hours'}")
+    for tool, one in answer.items():
+        rate = one["success_rate"]
+        errors = ", ".join(f"{category} {number}" for category, number in one["errors"].items())
+        durations = [milliseconds(one[f"{key}_duration_ms"]) for key in ("avg", "p50", "p95", "max")]
+        # Rounding must not make a tool that fails look as if it never did.
+        percent = f"{rate:.1%}" if rate in (0, 1) else f"{min(max(rate, 0.001), 0.999):.1%}"
+        tone = GOOD if rate == 1 else NOTICE if rate >= 0.5 else BAD
+        table.add(tool, f"{one['count']:,}", Cell(percent, tone), *durations, errors or "-")
+    return [table]
+
+
+def errors(answer: Mapping[str, int], days: str) -> list[Block]:
+    columns = [Column("category"), Column("calls", right=True)]
+    table = Table("", columns, f"no failed calls in the last {days} {'day' if days == '1' else 'days'}")
+    for category, number in answer.items():
+        table.add(category, f"{number:,}")
+    return [table]
+
+
+def failures(answer: Sequence[Record], now: int) -> list[Block]:
+    columns = [
+        Column("time"), Column("session"), Column("tool"), Column("category"), Column("error", flexible=True),
+        Column("parameters", flexible=True),
+    ]  # fmt: skip
+    table = Table("", columns, "no failed calls")
+    for one in answer:
+        table.add(
+            _moment(one["timestamp"], now), _id(one["session_uuid"]), one["tool_name"], Cell(one["error_category"], BAD),
+            one["error"] or "-", one["parameters"] or "-",
+        )  # fmt: skip
+    return [table]
+
+
+def events(answer: Sequence[Record]) -> list[Block]:
+    columns = [
+        Column("number", right=True), Column("time"), Column("event"), Column("session"), Column("agent"), Column("tool"),
+        Column("details", flexible=True),
+    ]  # fmt: skip
+    table = Table("", columns, "no events")
+    for one in answer:
+        table.add(*event(one))
+    return [table]
+
+
+def event(one: Record) -> list[Cell]:
+    """The columns of one event."""
+    return [
+        Cell(one["seq"], FAINT),
+        Cell(moment(one["timestamp"]), short=moment(one["timestamp"])[11:]),
+        Cell(one["kind"], BAD if "Fail" in one["kind"] else STRONG),
+        _id(one["session_uuid"]),
+        Cell(one["agent_id"] or "-"),
+        Cell(one["tool_name"] or "-"),
+        Cell(_details(one["body"])),
+    ]
+
+
+def _details(body: Record | None) -> str:
+    import json
+
+    parts = []
+    for name, value in (body or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        parts.append(f"{name}={text}")
+    return " ".join(parts) or "-"
+
+
+def quarantined(answer: Sequence[Record], now: int) -> list[Block]:
+    columns = [
+        Column("id"), Column("since"), Column("reason"), Column("size", right=True), Column("name"),
+        Column("detail", flexible=True),
+    ]  # fmt: skip
+    table = Table("", columns, "nothing is quarantined")
+    for one in answer:
+        table.add(
+            one["id"], _moment(one["quarantined_at"], now), Cell(one["reason"], NOTICE), size(one["size"]), one["name"],
+            one["detail"] or "-",
+        )  # fmt: skip
+    return [table]
+
+
+def _id(id_: str | None) -> Cell:
+    return Cell(id_ or "-", short=(id_ or "-")[:8])
+
+
+def _status(word: str) -> Cell:
+    return Cell(_words(word), _STATUS_TONES.get(word, ""))
+
+
+def _words(word: str | None) -> str:
+    return word.replace("_", " ") if word else "-"
+
+
+def _moment(then: int | None, now: int) -> Cell:
+    return Cell("-") if then is None else Cell(moment(then), short=ago(then, now))
+
+
+def _doing(one: Record) -> str:
+    running = ", ".join(f"{call['tool_name']} {call['parameters'] or ''}".strip() for call in one["running"])
+    return running or one["status_detail"] or "-"
