@@ -198,6 +198,20 @@ def test_api_answers_with_what_happened(everything: Recorded) -> None:
     assert status["ingest"]["events_total"] == stored["events"]
 
 
+def test_commands_answer_with_what_happened(everything: Recorded) -> None:
+    calls, daemon = everything.scenario.calls, everything.rig.daemon
+    tools = json.loads(daemon.command("tools", "--json"))
+    assert {tool: stats["count"] for tool, stats in tools.items()} == Counter(call.tool for call in calls)
+    right = Counter(call.tool for call in calls if call.success)
+    assert {tool: round(stats["success_rate"] * stats["count"]) for tool, stats in tools.items()} == {
+        tool: right[tool] for tool in tools
+    }
+    errors = json.loads(daemon.command("errors", "--json"))
+    assert errors == Counter(str(call.category) for call in calls if call.category is not None)
+    status = json.loads(daemon.command("status", "--json"))
+    assert (status["daemon"]["pid"], status["spool"]["pending"]) == (daemon.pid, 0)
+
+
 def record(rig: Rig, scenario: Scenario, *, args: Sequence[str] = ()) -> Recorded:
     run = rig.play(scenario, args=args)
     rig.daemon.drained()

@@ -43,6 +43,11 @@ class Daemon:
         self._log = data_dir.with_name(data_dir.name + ".log")
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None, "the daemon is not started"
+        return self._process.pid
+
+    @property
     def spool(self) -> Path:
         return self.data_dir / "spool"
 
