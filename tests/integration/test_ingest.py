@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tasks.config import load
 from tasks.database import Database
 from tasks.errors import StoreUnavailable

@@ -85,7 +85,7 @@ class ApiServer:
         self._server = await loop.create_unix_server(self._protocol, sock=self._listener)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *reason: object) -> None:
         if self._server is not None:
             self._server.close()
         for connection in list(self._state.connections):

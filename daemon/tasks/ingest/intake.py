@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tasks.ingest.aside import digest_aside, is_heavy
 from tasks.ingest.digest import Digest, digest
 from tasks.ingest.journal import CrashJournal
 from tasks.redaction import Redactor
@@ -90,7 +91,7 @@ class Intake:
 
     def _digest(self, file: SpoolFile, batch: Batch) -> None:
         try:
-            made = digest(file, self._redactor)
+            made = (digest_aside if is_heavy(file.raw) else digest)(file, self._redactor)
         except Exception as error:
             log.exception("cannot digest an event name=%s", file.name)
             self._quarantine.put(file.name, QuarantineReason.INTERNAL, repr(error), len(file.raw), file.raw)

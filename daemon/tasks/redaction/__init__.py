@@ -47,8 +47,12 @@ class Redactor:
 
     def __init__(self, key: bytes, level: PrivacyLevel) -> None:
         self._key = key
+        #: may be changed at any time; what comes after is treated accordingly
         self.level = level
-        self._cuts = level is not PrivacyLevel.FULL
+
+    @property
+    def _cuts(self) -> bool:
+        return self.level is not PrivacyLevel.FULL
 
     def text(self, value: str) -> str:
         """`value` without secrets, NUL and lone surrogates, at most 8 KiB of UTF-8 unless the level is `full`."""
