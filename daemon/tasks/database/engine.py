@@ -129,22 +129,26 @@ class Writer:
 
     def __init__(self, path: Path, *, backup_dir: Path | None = None) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _private_umask():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.lock = WriteLock(path)
-            try:
-                self._connection = _open(path, "rwc")
-                with self.lock.held():
-                    migrations.check_version(self._connection, path)
-                    for pragma in _WRITER_PRAGMAS:
-                        self._connection.execute(f"PRAGMA {pragma}")
-                    migrations.migrate(self._connection, path, backup_dir or path.parent / "backups")
-            except sqlite3.Error as error:
-                self._abandon()
-                raise translate(error, f"cannot open {path}") from error
-            except BaseException:
-                self._abandon()
-                raise
+        except OSError as error:
+            raise StoreUnavailable(f"cannot open {path}: {error}") from error
+        try:
+            with self.lock.held():
+                self._connection = _open_checked(path)
+                for pragma in _WRITER_PRAGMAS:
+                    self._connection.execute(f"PRAGMA {pragma}")
+                migrations.migrate(self._connection, path, backup_dir or path.parent / "backups")
+        except sqlite3.Error as error:
+            self._abandon()
+            raise translate(error, f"cannot open {path}") from error
+        except OSError as error:
+            self._abandon()
+            raise StoreUnavailable(f"cannot open {path}: {error}") from error
+        except BaseException:
+            self._abandon()
+            raise
 
     def run(
         self,
@@ -176,6 +180,8 @@ class Writer:
                 return work(self._connection)
         except sqlite3.Error as error:
             raise translate(error, f"{attempted} {self.path}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{attempted} {self.path}: {error}") from error
 
     def close(self) -> None:
         # The last connection to close checkpoints, hence the lock.
@@ -207,7 +213,11 @@ class SyncDatabase:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._writer = Writer(path)
-        self._reader = Reader(path)
+        try:
+            self._reader = Reader(path)
+        except BaseException:
+            self._writer.close()
+            raise
 
     def apply(self, writes: Sequence[Write]) -> None:
         """Run all `writes` in one transaction; durable when this returns."""
@@ -230,14 +240,30 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-@contextlib.contextmanager
-def _private_umask() -> Iterator[None]:
-    """Files made inside are 0600. The umask is the process's, so this is for opening, not for long work."""
-    before = os.umask(0o077)
+def _open_checked(path: Path) -> sqlite3.Connection:
+    """A connection for writing to a file of our own: what is newer or another program's is refused untouched."""
+    if not os.path.lexists(path):
+        _create(path)
+    # Looked at through a read-only connection: the last writing one to close would move the log into the file.
+    look = _open(path, "ro")
     try:
-        yield
+        migrations.check_version(look, path)
     finally:
-        os.umask(before)
+        look.close()
+    return _open(path, "rw")
+
+
+def _create(path: Path) -> None:
+    """An empty file of mode 0600; SQLite gives its companions the same mode. The umask belongs to all threads, and to open
+    and close a file that another thread has connected to would drop that thread's locks: hence neither.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+    draft.rename(path)
 
 
 __all__ = ["Reader", "Row", "SyncDatabase", "Value", "Write", "WriteLock", "Writer", "run_writes", "translate"]

@@ -4,12 +4,14 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from pathlib import Path
 
 from tasks.database import migrations
 from tasks.database.engine import Reader, Writer
+from tasks.database.migrations import sync
 from tasks.errors import StoreCorrupt, StoreError
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ def back_up(writer: Writer, directory: Path, label: str, keep: int | None = None
         lambda connection: migrations.backup(connection, directory, label), "cannot back up"
     )
     if keep is not None:
-        for old in sorted(directory.glob(f"tasks-*-{label}.db"))[:-keep]:
+        same = re.compile(rf"tasks-[0-9]+T[0-9]+-[0-9]+-{label}\.db")
+        for old in sorted(path for path in directory.iterdir() if same.fullmatch(path.name))[:-keep]:
             old.unlink(missing_ok=True)
     return made
 
@@ -109,25 +112,34 @@ def restore_if_damaged(database: Path, backup_dir: Path) -> Path | None:
 
     Returns where the damaged files now are, or None when nothing was wrong. Nothing is ever deleted.
     """
-    if not database.exists() or _is_sound(database):
+    draft = database.with_name(database.name + ".restoring")
+    if not database.exists():
+        if draft.exists():  # killed between the last two steps below
+            draft.rename(database)
         return None
+    if _is_sound(database):
+        return None
+    copy = next((copy for copy in sorted(backup_dir.glob("tasks-*.db"), reverse=True) if _is_sound(copy)), None)
+    if copy is not None:
+        # Complete and durable before anything is moved: while there is no database, the draft is a whole one.
+        shutil.copyfile(copy, draft)
+        draft.chmod(0o600)
+        sync(draft)
     aside = (
         database.parent / f"corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000:06d}"
     )
     aside.mkdir(mode=0o700)
-    for suffix in ("", "-wal", "-shm"):
+    # The log goes first: a restored database must never meet the log of the damaged one.
+    for suffix in ("-wal", "-shm", ""):
         part = database.with_name(database.name + suffix)
         if part.exists():
             part.rename(aside / part.name)
-    for copy in sorted(backup_dir.glob("tasks-*.db"), reverse=True):
-        if _is_sound(copy):
-            draft = database.with_name("tasks.db.restoring")
-            draft.write_bytes(copy.read_bytes())
-            draft.chmod(0o600)
-            draft.rename(database)
-            log.error("the database was damaged and is restored aside=%s backup=%s", aside, copy)
-            return aside
-    log.error("the database was damaged and no good backup exists: starting empty aside=%s", aside)
+    if copy is None:
+        log.error("the database was damaged and no good backup exists: starting empty aside=%s", aside)
+        return aside
+    draft.rename(database)
+    sync(database.parent)
+    log.error("the database was damaged and is restored aside=%s backup=%s", aside, copy)
     return aside
 
 

@@ -74,16 +74,17 @@ def statements(script: str) -> Iterator[str]:
 def backup(connection: sqlite3.Connection, directory: Path, label: str) -> Path:
     """A complete, checked, durable copy made while others read and write. Returns its path (0600)."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = f"tasks-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000_000:09d}-{label}.db"
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    name = f"tasks-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{nanoseconds:09d}-{label}.db"
     draft = directory / f".{name}.draft"
     # Created by us first, so that it is 0600 whatever the umask: VACUUM INTO accepts an empty file.
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         connection.execute("VACUUM INTO ?", (str(draft),))
         _verify(draft)
-        _sync(draft)
+        sync(draft)
         draft.rename(directory / name)
-        _sync(directory)
+        sync(directory)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -100,7 +101,8 @@ def _verify(copy: Path) -> None:
         raise StoreError(f"the backup {copy} is damaged ({verdict}): the database needs `tasksd db check`")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make the file's content, or the directory's entries, durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

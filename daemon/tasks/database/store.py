@@ -15,6 +15,7 @@ from tasks.database.engine import Reader, Row, Writer, run_writes
 from tasks.database.writes import Parameters, Write
 
 T = TypeVar("T")
+C = TypeVar("C", Reader, Writer)
 
 #: Seconds that closing waits for work under way before it gives the thread up.
 DRAIN_TIMEOUT = 5.0
@@ -159,8 +160,8 @@ class _Actor:
         self._connection: aiosqlite.Connection | None = None
         self._pending: set[asyncio.Future[object]] = set()
 
-    async def start(self, connect: Callable[[], T]) -> T:
-        made: list[T] = []
+    async def start(self, connect: Callable[[], C]) -> C:
+        made: list[C] = []
 
         def connector() -> sqlite3.Connection:
             made.append(connect())
@@ -170,9 +171,14 @@ class _Actor:
         thread: threading.Thread = self._connection._thread
         thread.daemon = True
         thread.name = self._name
+        opening = asyncio.ensure_future(self._connection)
         try:
-            await self._connection
+            await asyncio.shield(opening)
         except BaseException:
+            # Half a connection cannot be given up: it is opened, and then closed.
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await self.stop(made[0].close)
             self._connection = None
             # aiosqlite has told the thread to end, and it reports that to the loop: the loop must still be there.
             await asyncio.to_thread(thread.join, DRAIN_TIMEOUT)
