@@ -65,7 +65,8 @@ def print_page(page: Page) -> None:
     if sys.stdout.isatty():
         from tasks.cli import styled
 
-        styled.console().print(styled.page(page))
+        console = styled.console()
+        console.print(styled.page(page, console.width))
     else:
         from tasks.cli.plain import render
 

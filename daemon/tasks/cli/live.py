@@ -33,10 +33,11 @@ def watch(settings: Settings, *, as_json: bool) -> int:
 
     from tasks.cli import styled
 
-    with Live(console=styled.console(), auto_refresh=False, screen=False) as view:
+    console = styled.console()
+    with Live(console=console, auto_refresh=False, screen=False) as view:
         while True:
             page = question.show(json.loads(_status(settings)), asking.now_ms())
-            view.update(styled.page(page), refresh=True)
+            view.update(styled.page(page, console.width), refresh=True)
             time.sleep(REFRESH)
 
 

@@ -37,13 +37,15 @@ class Facts:
 
 
 class Column:
-    __slots__ = ("flexible", "name", "right")
+    __slots__ = ("flexible", "name", "right", "wraps")
 
-    def __init__(self, name: str, *, right: bool = False, flexible: bool = False) -> None:
+    def __init__(self, name: str, *, right: bool = False, flexible: bool = False, wraps: bool = False) -> None:
         self.name = name
         self.right = right
         #: gives way first where room is short
         self.flexible = flexible
+        #: takes several lines rather than being cut
+        self.wraps = wraps
 
 
 class Table:

@@ -55,12 +55,12 @@ def answer(arguments: list[str]) -> int | None:
 
 def rendered(question: Question, body: bytes) -> str:
     """The answer as plain text."""
-    import json
     import time
 
     from tasks.cli.plain import render
+    from tasks.cli.quickjson import loads
 
-    return render(question.show(json.loads(body), time.time_ns() // 1_000_000))
+    return render(question.show(loads(body), time.time_ns() // 1_000_000))
 
 
 def _values(options: dict[str, bool], arguments: list[str]) -> dict[str, str] | None:

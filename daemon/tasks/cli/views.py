@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
+from tasks.cli.quickjson import spelled
 from tasks.cli.text import ago, count, milliseconds, moment, size, span
 
 TYPE_CHECKING = False
@@ -237,12 +238,7 @@ def event(one: Record) -> list[Cell]:
 
 
 def _details(body: Record | None) -> str:
-    import json
-
-    parts = []
-    for name, value in (body or {}).items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        parts.append(f"{name}={text}")
+    parts = [f"{name}={one if isinstance(one, str) else spelled(one)}" for name, one in (body or {}).items()]
     return " ".join(parts) or "-"
 
 

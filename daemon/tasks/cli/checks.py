@@ -1,0 +1,313 @@
+"""What `tasksd doctor` looks at. Every finding that is not ok says what to do about it; looking changes nothing."""
+
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tasks import __version__, config
+from tasks.cli import asking, offline
+from tasks.cli.text import ago, count, size, span
+from tasks.config import Settings
+from tasks.database import sqlite_version_note
+from tasks.errors import DaemonNotRunning, InstallError, TasksError
+
+#: Seconds for `git` and `claude` to say their versions.
+VERSION_TIMEOUT = 10.0
+#: Seconds for which an event may wait while a daemon runs.
+LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0
+#: Bytes left on the disk.
+DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
+#: Merges need `git merge-tree --write-tree`.
+GIT_WANTED = (2, 38)
+
+#: Locks, mmap and fsync cannot be relied on here, so neither can SQLite.
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "ceph", "glusterfs", "lustre", "ncp", "webdav")
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    #: what to do; None when all is well
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the checks start from."""
+
+    settings: Settings
+    #: the answer of /v1/status, or the same from the files
+    status: dict[str, Any]
+    #: why no daemon answers
+    silence: str | None
+
+
+def findings(data_dir: str | None) -> list[Finding]:
+    """Everything that was found, in the order in which it is best repaired."""
+    try:
+        settings = config.load(data_dir=data_dir)
+    except TasksError as error:
+        return [Finding("settings", Verdict.PROBLEM, str(error), "correct it; nothing else was checked")]
+    found = [_fine("versions", f"tasksd {__version__}, Python {platform.python_version()}, {platform.platform()}")]
+    silence = None
+    try:
+        status = asking.client_for(settings).get("/v1/status")
+    except DaemonNotRunning as error:
+        silence = str(error)
+        try:
+            status = offline.status(settings)
+        except TasksError as failure:
+            return [*found, Finding("database", Verdict.PROBLEM, str(failure), "run `tasksd db check`")]
+    situation = Situation(settings, status, silence)
+    for check in _CHECKS:
+        try:
+            found += check(situation)
+        except (TasksError, OSError) as error:
+            name = check.__name__.strip("_").replace("_", " ")
+            found.append(_warn(name, f"could not be checked: {error}", "see the message"))
+    return found
+
+
+def _daemon(now: Situation) -> Iterator[Finding]:
+    if now.silence is not None:
+        yield _bad(
+            "daemon", "not running, or not answering", "run `tasksd service install`, or `tasksd up` in a terminal"
+        )
+        return
+    daemon = now.status["daemon"]
+    running = f"running for {span(daemon['uptime_s'])}, pid {daemon['pid']}, version {daemon['version']}"
+    if daemon["version"] != __version__:
+        yield _warn("daemon", f"{running}; this command is version {__version__}", "restart the daemon")
+    else:
+        yield _fine("daemon", running)
+    if degraded := now.status["ingest"]["degraded"]:
+        yield _bad("ingest", f"waiting: {degraded}", "free disk space or repair what it names; it goes on by itself")
+    watcher = now.status["watcher"]
+    if watcher not in ("watching", "starting"):
+        yield _warn(
+            "watcher", watcher, "events are found within 2 s all the same; raise the inotify limits to be faster"
+        )
+
+
+def _hooks(now: Situation) -> Iterator[Finding]:
+    from tasks.cli.hooks import all_settings
+    from tasks.install import hooks
+    from tasks.install.hooks import RecorderState
+
+    found = hooks.status(all_settings(), now.settings.hooks_dir)
+    for problem in found.problems:
+        yield _bad("hooks", problem, "repair the settings file")
+    install = "run `tasksd hooks install`"
+    files = sorted({str(place.file) for event in found.events for place in event.places})
+    where = ", ".join(files + ["the plugin"] * any(event.plugin for event in found.events))
+    if len(found.missing) == len(found.events):
+        yield _bad("hooks", "not registered: nothing is recorded", install)
+    elif found.missing:
+        yield _warn("hooks", f"{where}; not registered: {', '.join(found.missing)}", install)
+    elif any(event.twice for event in found.events):
+        yield _warn("hooks", f"registered more than once ({where}): counted once, but it costs agents time",
+                    "keep one: `tasksd hooks uninstall` with --scope or --settings, or disable the plugin")  # fmt: skip
+    else:
+        yield _fine("hooks", f"{count(len(found.events), 'event')} registered in {where}")
+    if files and found.recorder is not RecorderState.CURRENT:
+        verdict = _warn if found.recorder is RecorderState.OUTDATED else _bad
+        yield verdict("recorder", f"{found.recorder_file} is {found.recorder.replace('_', ' ')}", install)
+    elif files:
+        yield _fine("recorder", f"{found.recorder_file} is current and executable")
+    for command in sorted({place.command for event in found.events for place in event.places}):
+        program = command.removeprefix("exec ").removesuffix(" tasksd").strip("'")
+        if program != str(found.recorder_file):
+            yield _warn("recorder", f"{program} is registered, which writes to another data directory than this one",
+                        "choose one TASKSD_DATA_DIR, then " + install)  # fmt: skip
+
+
+def _firing(now: Situation) -> Iterator[Finding]:
+    ingest = now.status["ingest"]
+    last = ingest["last_event_at"] if ingest else None
+    if last is None and not now.status["spool"]["pending"]:
+        yield _warn("events", "none was ever recorded", "start `claude` once; if this stays, look at the hooks above")
+    elif last is not None:
+        yield _fine("events", f"{count(ingest['events_total'], 'event')}, the last one {ago(last, asking.now_ms())}")
+
+
+def _spool(now: Situation) -> Iterator[Finding]:
+    spool = now.status["spool"]
+    oldest = spool["oldest_age_s"] or 0.0
+    waiting = f"{count(spool['pending'], 'event')} waiting, the oldest for {span(oldest)}"
+    if spool["full"]:
+        yield _bad("spool", f"full: hooks drop events ({waiting})", "start the daemon, and look into its log")
+    elif not spool["pending"]:
+        yield _fine("spool", "nothing waiting")
+    elif now.silence is not None:
+        yield _warn("spool", waiting, "nothing is lost: they are read when the daemon starts")
+    elif oldest > LAG_NOTICE:
+        verdict = _bad if oldest > LAG_PROBLEM else _warn
+        yield verdict("spool", waiting, "look into the daemon's log, or restart it")
+    else:
+        yield _fine("spool", waiting)
+    if spool["dropped"]:
+        yield _warn("dropped", f"{count(spool['dropped'], 'event')} dropped by hooks because the spool was full",
+                    "keep the daemon running; the spool's bounds are in the config file")  # fmt: skip
+    if spool["quarantined"]:
+        yield _warn("quarantine", f"{count(spool['quarantined'], 'file')} could not become events",
+                    "run `tasksd quarantine list`, then retry or drop them")  # fmt: skip
+
+
+def _client(_: Situation) -> Iterator[Finding]:
+    from tasks.install.service import find_client
+
+    found = find_client(os.environ.get("PATH", "").split(os.pathsep), Path.home())
+    if found is None:
+        yield _warn("client", "no claude command was found", "install Claude Code, or add its folder to PATH")
+    elif (version := _version(str(found))) is None:
+        yield _warn("client", f"{found} does not say its version", f"run `{found} --version`")
+    else:
+        yield _fine("client", f"{found}, {version}")
+
+
+def _service(now: Situation) -> Iterator[Finding]:
+    from tasks.install import service
+
+    try:
+        found = service.status(service.plan(now.settings))
+    except InstallError as error:
+        yield _warn("service", str(error), "keep `tasksd up` running yourself")
+        return
+    for warning in found.warnings:
+        message, _, remedy = warning.partition(": ")
+        yield _warn("service", message, remedy or "run `tasksd service status`")
+    if not found.warnings:
+        yield _fine("service", f"{found.file} is installed and current, and the service runs")
+
+
+def _files(now: Situation) -> Iterator[Finding]:
+    folder = now.settings.data_dir
+    if not folder.exists():
+        yield _warn("data", f"{folder} does not exist yet", "start the daemon: it makes it")
+        return
+    loose = list(_loose_files(now.settings))
+    for path, wanted in loose:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        yield _bad(
+            "data", f"{path} has mode {mode:04o}: others may read what agents did", f"run `chmod {wanted:o} {path}`"
+        )
+    if not loose:
+        yield _fine("data", f"{folder} is private")
+    free = shutil.disk_usage(folder).free
+    verdict = _bad if free < DISK_PROBLEM else _warn
+    if free < DISK_NOTICE:
+        yield verdict(
+            "disk", f"{size(free)} free for {folder}", "free some space; on a full disk events wait in the spool"
+        )
+    else:
+        yield _fine("disk", f"{size(free)} free")
+    kind = file_system(folder)
+    if kind is not None and kind.lower().startswith(NETWORK_FILE_SYSTEMS):
+        yield _bad("file system", f"{folder} lies on {kind}, where locks and syncs cannot be relied on",
+                   "set TASKSD_DATA_DIR to a folder on a local disk")  # fmt: skip
+    else:
+        yield _fine("file system", kind or "not known")
+
+
+def _loose_files(settings: Settings) -> Iterator[tuple[Path, int]]:
+    """What others than its owner have rights on, and the mode it should have."""
+    folders = (settings.data_dir, settings.spool_dir, settings.quarantine_dir, settings.backup_dir)
+    files = (settings.database_file, settings.secret_file, settings.socket_path)
+    for wanted, paths in ((0o700, folders), (0o600, files)):
+        for path in paths:
+            if path.exists() and path.stat().st_mode & 0o077:
+                yield path, wanted
+
+
+def _sqlite(_: Situation) -> Iterator[Finding]:
+    note = sqlite_version_note()
+    if note and "older than" in note:
+        yield _bad("sqlite", note, "use a Python with a newer SQLite")
+    else:
+        yield _fine("sqlite", note or "new enough, without known races")
+
+
+def _git(_: Situation) -> Iterator[Finding]:
+    from tasks.install.registration import parse_version
+
+    said = _version("git")
+    if said is None:
+        yield _warn("git", "no git command was found", "install git")
+        return
+    version = parse_version(said) or parse_version(said + ".0")
+    if version is None or version[:2] < GIT_WANTED:
+        yield _warn("git", said, f"install git {'.'.join(map(str, GIT_WANTED))} or newer: merges need it")
+    else:
+        yield _fine("git", said)
+
+
+_CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
+    _daemon, _hooks, _firing, _spool, _client, _service, _files, _sqlite, _git,
+)  # fmt: skip
+
+
+def file_system(path: Path) -> str | None:
+    """The type of the file system that `path` lies on; None when it is not known."""
+    mounts: list[tuple[str, str]] = []
+    if sys.platform == "darwin":
+        for line in (_said(["/sbin/mount"]) or "").splitlines():
+            place, _, options = line.partition(" on ")[2].rpartition(" (")
+            mounts.append((place, options.split(",")[0].rstrip(")")))
+    else:
+        try:
+            lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError:
+            return None
+        for line in lines:
+            before, _, after = line.partition(" - ")
+            place = before.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+            mounts.append((place, after.split(" ")[0]))
+    real = path.resolve()
+    # Of mounts on the same place the last one hides the others.
+    holding = [(len(place), index, kind) for index, (place, kind) in enumerate(mounts) if real.is_relative_to(place)]
+    return max(holding)[2] if holding else None
+
+
+def _version(program: str) -> str | None:
+    said = _said([program, "--version"])
+    return said.strip().splitlines()[0] if said and said.strip() else None
+
+
+def _said(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _fine(check: str, message: str) -> Finding:
+    return Finding(check, Verdict.OK, message)
+
+
+def _warn(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Verdict.WARNING, message, remedy)
+
+
+def _bad(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Verdict.PROBLEM, message, remedy)
