@@ -32,8 +32,7 @@ AGENT = assets.path("launchd/dev.tasksd.agent.plist").read_text()
 ARGUED = """
 Type=notify NotifyAccess=main WatchdogSec=30 TimeoutStartSec=30 TimeoutStopSec=45 Restart=on-failure RestartSec=1
 StartLimitIntervalSec=60 StartLimitBurst=5 RestartPreventExitStatus=78 KillMode=process OOMPolicy=continue UMask=0077
-RuntimeDirectory=tasksd RuntimeDirectoryMode=0700 LimitNOFILE=8192 LimitCORE=0 TasksMax=512 LockPersonality=yes
-RestrictRealtime=yes RestrictSUIDSGID=yes SystemCallArchitectures=native WantedBy=default.target
+RuntimeDirectory=tasksd RuntimeDirectoryMode=0700 LimitNOFILE=8192 LimitCORE=0 TasksMax=512 WantedBy=default.target
 UnsetEnvironment=PYTHONPATH
 """
 has_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")

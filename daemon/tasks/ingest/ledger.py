@@ -101,7 +101,8 @@ class Ledger:
         newcomers = {one.file.client_pid for one in fresh if one.event.session_id not in self._states}
         sessions = await self._load(names, {pid for pid in newcomers if pid is not None})
         fold = Fold(sessions, self._host, self._deny, _identify(fresh, sessions))
-        for one in sorted(fresh, key=lambda one: one.file.mtime_ns):
+        # File times move in ticks of some milliseconds; within one, the recorder started first has the lower pid.
+        for one in sorted(fresh, key=lambda one: (one.file.mtime_ns, one.file.recorder_pid)):
             fold.add(one)
         counts = [("events", len(fresh)), ("duplicates", duplicates)]
         await self._commit(fold, [Write(statements.COUNT, [count for count in counts if count[1]])], on_commit)

@@ -16,7 +16,7 @@ UNIT_NAME = "tasksd.service"
 LABEL = "dev.tasksd.agent"
 
 #: Keys that systemd before 243 does not know and ignores without harm. Any other unknown key is a mistake.
-LATER_KEYS = frozenset({"OOMPolicy", "RestrictSUIDSGID"})
+LATER_KEYS = frozenset({"OOMPolicy"})
 
 _PLACEHOLDER = re.compile(r"@(PROGRAM|ENVIRONMENT|LOG_DIR)@")
 _UNKNOWN_KEY = re.compile(r"Unknown (?:key name|key|lvalue) '([^']*)'")
