@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,8 @@ async def test_a_closed_database_says_so_and_can_be_closed_again(tmp_path: Path)
     database = await Database(tmp_path / "tasks.db").open()
     await database.close()
     await database.close()
-    for attempt in (database.query("SELECT 1"), database.apply([count("x")]), database.tick(), database.vacuum()):
+    attempts: list[Awaitable[object]] = [database.query("SELECT 1"), database.apply([count("x")])]
+    for attempt in (*attempts, database.tick(), database.vacuum()):
         with pytest.raises(RuntimeError, match=r"not (open|running)"):
             await attempt
 
@@ -423,6 +424,7 @@ import os, asyncio
 from pathlib import Path
 from tasks.database import Database, SyncDatabase
 from tasks.errors import StoreUnavailable
+asyncio.run(asyncio.to_thread(int))  # imports what it needs while it may
 os.setuid(65534)
 for make in (lambda: SyncDatabase(Path(args[0])), lambda: asyncio.run(Database(Path(args[0])).open())):
     try: make()
@@ -485,7 +487,12 @@ async def test_the_synchronous_face_works_beside_an_open_database(database: Data
 
 def test_the_synchronous_face_serves_several_threads(tmp_path: Path) -> None:
     database = SyncDatabase(tmp_path / "tasks.db")
-    threads = [threading.Thread(target=lambda: [database.apply([count("all")]) for _ in range(50)]) for _ in range(4)]
+
+    def work() -> None:
+        for _ in range(50):
+            database.apply([count("all")])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -795,8 +802,8 @@ async def test_the_roll_ups_say_what_the_rows_say(database: Database, seed: int)
         "SELECT timestamp, tool_name, duration_ms FROM tool_usage WHERE duration_ms IS NOT NULL"
     ):
         bucket = next(b for b in range(101) if bucket_bounds(b)[1] > duration * (1 + 1e-12))
-        key = (at // 3_600_000, tool, bucket)
-        histogram[key] = histogram.get(key, 0) + 1
+        place = (at // 3_600_000, tool, bucket)
+        histogram[place] = histogram.get(place, 0) + 1
     kept_histogram = {row[:3]: row[3] for row in await database.query("SELECT * FROM duration_rollup")}
     assert kept_histogram == histogram
 

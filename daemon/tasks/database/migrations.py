@@ -54,9 +54,14 @@ def migrate(
         return
     if path.exists():
         backup(connection, backup_dir, f"before-v{target}")
-    for step in range(version + 1, target + 1):
-        log.info("migrating the database file=%s to_version=%d", path, step)
-        _run(connection, steps[step], step)
+    # Dropping a table, which rebuilding one takes, would delete the rows that refer to it. It has no effect in a transaction.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    try:
+        for step in range(version + 1, target + 1):
+            log.info("migrating the database file=%s to_version=%d", path, step)
+            _run(connection, steps[step], step)
+    finally:
+        connection.execute("PRAGMA foreign_keys = ON")
 
 
 def statements(script: str) -> Iterator[str]:
@@ -114,8 +119,14 @@ def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if _user_version(connection) < version:  # another process may have been faster
+            orphans = _orphans(connection)
             for statement in statements(script):
                 connection.execute(statement)
+            if new := _orphans(connection) - orphans:
+                table, parent = min(new)[::2]
+                raise StoreError(
+                    f"version {version} would leave rows of {table} without their {parent}; nothing changed"
+                )
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
@@ -123,6 +134,11 @@ def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _orphans(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
+    """Rows (table, rowid, table that is referred to) whose reference leads nowhere."""
+    return {(table, rowid or 0, parent) for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check")}
 
 
 def _user_version(connection: sqlite3.Connection) -> int:

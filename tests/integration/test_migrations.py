@@ -1,0 +1,287 @@
+"""Every older schema becomes the present one, whenever it is interrupted."""
+
+import re
+import shutil
+import sqlite3
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tasks import assets
+from tasks.database import SyncDatabase
+from tasks.database.engine import Writer
+from tasks.database.migrations import APPLICATION_ID, MIGRATIONS, VERSION, migrate, statements
+
+FROZEN = Path(__file__).parents[1] / "data/schemas"
+
+#: Three steps from version 1 on: one that adds, one that moves rows, one that rebuilds a table others refer to.
+STEPS: Mapping[int, str] = {
+    2: """
+CREATE TABLE extras (id INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
+INSERT INTO extras (note) SELECT name FROM counters;
+""",
+    3: """
+ALTER TABLE games ADD COLUMN title TEXT;
+UPDATE games SET title = upper(game_id);
+CREATE TRIGGER games_title AFTER INSERT ON games WHEN NEW.title IS NULL BEGIN
+    UPDATE games SET title = upper(NEW.game_id) WHERE game_id = NEW.game_id;
+END;
+""",
+    4: """
+CREATE TABLE sessions_new (session_uuid TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
+INSERT INTO sessions_new SELECT session_uuid, status FROM sessions;
+DROP TABLE sessions;
+ALTER TABLE sessions_new RENAME TO sessions;
+""",
+}
+
+
+def dump(connection: sqlite3.Connection) -> str:
+    """The schema as a script that depends on nothing but the schema, tables first."""
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type = 'trigger', type = 'index', name"
+    )
+    script = [normalised(sql) for (sql,) in rows]
+    buckets = connection.execute("SELECT lower_ms, bucket FROM duration_bucket ORDER BY bucket")
+    values = ", ".join(f"({lower:.10g}, {bucket})" for lower, bucket in buckets)
+    return "".join(f"{statement};\n" for statement in [*script, f"INSERT INTO duration_bucket VALUES {values}"])
+
+
+def normalised(sql: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", sql)).strip()
+
+
+def of_version(version: int) -> sqlite3.Connection:
+    """A database as that version left it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in statements((FROZEN / f"{version}.sql").read_text(encoding="utf-8")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    return connection
+
+
+def newest() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in statements(assets.path("schema.sql").read_text(encoding="utf-8")):
+        connection.execute(statement)
+    return connection
+
+
+def filled(path: Path) -> None:
+    """A database of version 1 with rows that the steps above touch."""
+    database = SyncDatabase(path)
+    database._writer.run(
+        lambda connection: [
+            connection.execute("INSERT INTO counters VALUES ('a', 1), ('b', 2)"),
+            connection.execute("INSERT INTO games VALUES ('chess', '{}', 1, 1)"),
+            connection.execute(
+                "INSERT INTO sessions (session_uuid, status, status_since, host, started_at, last_event_at)"
+                " VALUES ('s', 'idle', 1, 'h', 1, 1)"
+            ),
+            connection.execute(
+                "INSERT INTO agent_status (timestamp, session_uuid, status, cause) VALUES (1, 's', 'idle', 'Stop')"
+            ),
+        ]
+    )
+    database.close()
+
+
+def migrated_state(path: Path) -> dict[str, Any]:
+    connection = sqlite3.connect(path)
+    state = {
+        "version": connection.execute("PRAGMA user_version").fetchone()[0],
+        "extras": connection.execute("SELECT note FROM extras ORDER BY note").fetchall(),
+        "games": connection.execute("SELECT game_id, title FROM games").fetchall(),
+        "sessions": connection.execute("SELECT * FROM sessions").fetchall(),
+        "changes": connection.execute("SELECT session_uuid, status FROM agent_status").fetchall(),
+        "integrity": connection.execute("PRAGMA integrity_check").fetchall(),
+        "orphans": connection.execute("PRAGMA foreign_key_check").fetchall(),
+    }
+    connection.close()
+    return state
+
+
+WANTED = {"version": 4, "extras": [("a",), ("b",)], "games": [("chess", "CHESS")], "sessions": [("s", "idle")],
+          "changes": [("s", "idle")], "integrity": [("ok",)], "orphans": []}  # fmt: skip
+
+
+def test_schema_sql_is_the_frozen_schema_of_its_version() -> None:
+    """Whoever changes schema.sql adds a version, its migration, and its frozen text (write the dump below there)."""
+    frozen = FROZEN / f"{VERSION}.sql"
+    assert frozen.exists(), f"freeze the schema of version {VERSION} as {frozen.name}:\n{dump(newest())}"
+    assert dump(newest()).splitlines() == frozen.read_text(encoding="utf-8").splitlines()
+
+
+def test_every_version_is_frozen_and_every_step_exists() -> None:
+    assert sorted(int(path.stem) for path in FROZEN.glob("*.sql")) == list(range(1, VERSION + 1))
+    assert sorted(MIGRATIONS) == list(range(2, VERSION + 1))
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_frozen_version_migrates_to_schema_sql(version: int, tmp_path: Path) -> None:
+    old = of_version(version)
+    migrate(old, tmp_path / "absent.db", tmp_path)
+    assert dump(old) == dump(newest())
+
+
+def test_a_new_database_has_the_schema_of_schema_sql(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "tasks.db")
+    assert writer.run(dump) == dump(newest())
+    writer.close()
+
+
+def test_opening_again_changes_nothing_and_makes_no_backup(tmp_path: Path) -> None:
+    Writer(tmp_path / "tasks.db").close()
+    before = (tmp_path / "tasks.db").read_bytes()
+    Writer(tmp_path / "tasks.db").close()
+    assert (tmp_path / "tasks.db").read_bytes() == before
+    assert not (tmp_path / "backups").exists()
+
+
+def test_a_backup_of_the_old_state_is_made_before_the_first_step(tmp_path: Path) -> None:
+    filled(tmp_path / "tasks.db")
+    connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    migrate(connection, tmp_path / "tasks.db", tmp_path / "backups", target=4, steps=STEPS)
+    assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    connection.close()
+    assert migrated_state(tmp_path / "tasks.db") == WANTED
+    (copy,) = (tmp_path / "backups").iterdir()
+    assert copy.name.endswith("-before-v4.db")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    old = sqlite3.connect(copy)
+    assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    assert old.execute("SELECT count(*) FROM counters").fetchone() == (2,)
+    old.close()
+
+
+def test_a_step_that_leaves_orphans_is_undone(tmp_path: Path) -> None:
+    filled(tmp_path / "tasks.db")
+    connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(Exception, match="agent_status"):
+        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=2, steps={2: "DELETE FROM sessions;"})
+    assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_step_that_fails_is_undone_and_the_steps_before_it_stay(tmp_path: Path) -> None:
+    filled(tmp_path / "tasks.db")
+    connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
+    broken = {2: STEPS[2], 3: STEPS[3] + "INSERT INTO no_such_table VALUES (1);"}
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=3, steps=broken)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert "title" not in [row[1] for row in connection.execute("PRAGMA table_info(games)")]
+    connection.close()
+
+
+MIGRATE = """
+import os, signal, sqlite3
+from pathlib import Path
+from tasks.database.engine import WriteLock
+from tasks.database.migrations import migrate
+path, fatal, steps = Path(args[0]), int(args[1]), eval(args[2])
+connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+connection.execute("PRAGMA foreign_keys = ON")
+left = fatal
+def count(statement):
+    global left
+    left -= 1
+    if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+connection.set_trace_callback(count)
+say("ready"); hear()
+lock = WriteLock(path)
+with lock.held():
+    migrate(connection, path, path.parent / "backups", target=4, steps=steps)
+say("migrated", fatal - left)
+"""
+
+
+def test_a_migration_killed_at_any_statement_migrates_cleanly_afterwards(programs: Any, tmp_path: Path) -> None:
+    filled(tmp_path / "whole/tasks.db")
+    ended = go(programs.start(MIGRATE, copy_of(tmp_path, "all"), 0, repr(STEPS)))
+    statements_run = int(ended.split()[-1])
+    assert statements_run > 20
+    for fatal in range(1, statements_run + 1):
+        path = copy_of(tmp_path, f"at-{fatal}")
+        killed = programs.start(MIGRATE, path, fatal, repr(STEPS))
+        assert "migrated" not in go(killed), f"statement {fatal}"
+        connection = sqlite3.connect(path, isolation_level=None)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        migrate(connection, path, path.parent / "backups", target=4, steps=STEPS)
+        connection.close()
+        assert migrated_state(path) == WANTED, f"killed at statement {fatal}"
+        shutil.rmtree(path.parent)
+
+
+def test_two_processes_that_migrate_at_once_migrate_once(programs: Any, tmp_path: Path) -> None:
+    filled(tmp_path / "whole/tasks.db")
+    path = copy_of(tmp_path, "shared")
+    both = [programs.start(MIGRATE, path, 0, repr(STEPS)) for _ in range(2)]
+    for program in both:
+        assert program.stdout.readline() == "ready\n"
+    for program in both:
+        program.stdin.write("go\n")
+        program.stdin.flush()
+    ends = [program.communicate(timeout=30) for program in both]
+    assert [(program.returncode, err) for program, (_, err) in zip(both, ends, strict=True)] == [(0, "")] * 2
+    assert migrated_state(path) == WANTED
+
+
+def test_two_processes_that_create_a_database_at_once_create_one(programs: Any, tmp_path: Path) -> None:
+    source = """
+from pathlib import Path
+from tasks.database import SyncDatabase, Write
+say("ready"); hear()
+database = SyncDatabase(Path(args[0]))
+database.apply([Write.one("INSERT INTO games VALUES (?, '{}', 1, 1)", (args[1],))])
+database.close()
+"""
+    for turn in range(5):
+        path = tmp_path / f"{turn}/tasks.db"
+        both = [programs.start(source, path, name) for name in "ab"]
+        for program in both:
+            assert program.stdout.readline() == "ready\n"
+        for program in both:
+            program.stdin.write("go\n")
+            program.stdin.flush()
+        assert [program.communicate(timeout=30) for program in both] == [("", "")] * 2
+        database = SyncDatabase(path)
+        assert database.query("SELECT game_id FROM games ORDER BY 1") == [("a",), ("b",)]
+        database.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "count"),
+    [
+        ("", 0),
+        ("SELECT 1; -- trailing\n", 1),
+        ("SELECT 1;\n-- only a comment\n", 1),
+        ("SELECT ';';\nSELECT 2;\n", 2),
+        (STEPS[3], 3),
+        ("SELECT 1", 1),
+    ],
+)
+def test_a_script_is_split_at_the_ends_of_its_statements(script: str, count: int) -> None:
+    connection = sqlite3.connect(":memory:")
+    split = [statement for statement in statements(script) if normalised(statement)]
+    assert len(split) == count
+    assert "".join(statements(script)).strip() == script.strip()
+    connection.close()
+
+
+def copy_of(tmp_path: Path, name: str) -> Path:
+    shutil.copytree(tmp_path / "whole", tmp_path / name)
+    return tmp_path / name / "tasks.db"
+
+
+def go(program: Any) -> str:
+    """Everything that it prints after having been told to go."""
+    out, err = program.communicate("go\n", timeout=30)
+    assert program.returncode in (0, -9), err
+    return str(out)
