@@ -180,25 +180,37 @@ class Spool:
         return None
 
     def remove(self, names: list[str]) -> None:
-        """Unlink files whose events are stored. A file that is gone already is fine; so is one that comes back."""
+        """Unlink files whose events are stored. A file that is gone already is fine; so is one that comes back, or stays."""
         for name in names:
             try:
                 os.unlink(f"{self.path}/{name}")
             except FileNotFoundError:
                 continue
+            except PermissionError as error:  # an immutable file, say: the others must not wait for it
+                log.error("cannot remove a file whose event is stored, remove it by hand error=%s", error)
 
     def mark_full(self, usage: Usage) -> bool:
-        """Set or remove the marker that makes hooks drop events. Returns whether it is set now."""
+        """Set or remove the marker that makes hooks drop events. Returns whether it is set now. Never raises: a marker that
+        cannot be changed is no reason not to read.
+        """
         marker = self.path / FULL_MARKER
         is_full = marker.exists()
         part = max(usage.files / self._settings.max_files, usage.bytes / self._settings.max_bytes)
         if not is_full and part > 1:
             log.error("the spool is full, hooks drop events from now on files=%d bytes=%d", usage.files, usage.bytes)
-            os.close(os.open(marker, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                log.error("cannot mark the spool as full error=%s", error)
+                return False
             return True
         if is_full and part < RELIEF:
             log.warning("the spool has room again dropped=%d", self.dropped())
-            marker.unlink(missing_ok=True)
+            try:
+                marker.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("cannot remove the mark of a full spool, hooks go on dropping error=%s", error)
+                return True
             return False
         return is_full
 
@@ -209,9 +221,11 @@ class Spool:
         except OSError:
             return 0
 
-    @staticmethod
-    def usage(entries: list[Entry]) -> Usage:
-        return Usage(len(entries), sum(entry.size for entry in entries), entries[0].mtime_ns if entries else None)
+    def usage(self, entries: list[Entry]) -> Usage:
+        """What is too large for an event leaves at once and takes no room from others."""
+        limit = self._settings.max_event_bytes
+        size = sum(entry.size for entry in entries if entry.size <= limit)
+        return Usage(len(entries), size, entries[0].mtime_ns if entries else None)
 
 
 def _read_all(fd: int, size: int) -> bytes:

@@ -63,7 +63,6 @@ class Doorbell:
             stop_event=stop,
             rust_timeout=int(CHECK_INTERVAL * 1000),
             yield_on_timeout=True,
-            raise_interrupt=False,
         )
         async with contextlib.aclosing(changes):
             async for seen in changes:

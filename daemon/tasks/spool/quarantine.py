@@ -1,14 +1,21 @@
 """Where spool entries go that cannot become events, each with its reason, until a person decides or they grow old."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
+import stat
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.config import SpoolSettings
 from tasks.errors import TasksError
@@ -18,6 +25,9 @@ from tasks.words import QuarantineReason
 log = logging.getLogger(__name__)
 
 _REASON_SUFFIX = ".reason"
+_ID = re.compile(r"[0-9]{1,20}-[0-9a-z]{1,16}")
+#: Errors that say something about the entry, not about the environment.
+_IMMOVABLE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
 
 
 class NoSuchQuarantinedFile(TasksError):
@@ -47,15 +57,20 @@ class Quarantine:
         self._spool = spool
         self._settings = settings
         self._version = version
+        #: two retries must not choose the same new name
+        self._retrying = threading.Lock()
+        #: names that could not be moved, each complained about once
+        self._stuck: set[str] = set()
 
     def prepare(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
 
     def put(self, name: str, reason: QuarantineReason, detail: str, size: int, raw: bytes | None = None) -> str | None:
-        """Move a spool entry here. Returns its id, or None when the entry is gone.
+        """Move a spool entry here. Returns its id; None when the entry is gone, or when the kernel lets nobody move it (a
+        directory of another user's, a mount point): then it stays where it is and is passed over.
 
-        The reason is written first: an entry without one cannot exist, a reason without an entry is swept away.
+        The reason is written first; one without an entry means nothing and is swept away. Raises OSError (disk full).
         """
         self.prepare()
         id_ = f"{time.time_ns():019d}-{secrets.token_hex(4)}"
@@ -68,31 +83,33 @@ class Quarantine:
             "version": self._version,
         }
         note = self.path / (id_ + _REASON_SUFFIX)
-        fd = os.open(note, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, json.dumps(record).encode())
-        finally:
-            os.close(fd)
-        try:
-            os.rename(os.path.join(os.fsencode(self._spool), os.fsencode(name)), os.fsencode(self.path / id_))
+            fd = os.open(note, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, json.dumps(record).encode())
+            finally:
+                os.close(fd)
+            _move(os.path.join(self._spool, name), self.path / id_)
         except FileNotFoundError:
             note.unlink(missing_ok=True)
+            return None
+        except OSError as error:
+            note.unlink(missing_ok=True)
+            if error.errno not in _IMMOVABLE:
+                raise
+            if name not in self._stuck:
+                self._stuck.add(name)
+                log.error("cannot quarantine, remove it by hand name=%s reason=%s error=%s", ascii(name), reason, error)
             return None
         log.warning("quarantined reason=%s id=%s detail=%s", reason, id_, detail)
         return id_
 
     def list(self) -> list[QuarantinedFile]:
         """All entries, oldest first."""
-        if not self.path.is_dir():
-            return []
-        notes = sorted(note.name for note in self.path.iterdir() if note.name.endswith(_REASON_SUFFIX))
-        return [found for note in notes if (found := self._load(note.removesuffix(_REASON_SUFFIX)))]
+        return [found for id_ in sorted(self._ids()) if (found := self._load(id_))]
 
     def count(self) -> int:
-        try:
-            return sum(name.endswith(_REASON_SUFFIX) for name in os.listdir(self.path))
-        except FileNotFoundError:
-            return 0
+        return len(self._ids())
 
     def get(self, id_: str) -> QuarantinedFile:
         found = self._load(self._checked(id_))
@@ -118,19 +135,24 @@ class Quarantine:
         """Move an entry back into the spool, with its own time. One whose name was the trouble gets a good one."""
         entry = self.get(id_)
         match = NAME.fullmatch(entry.name)
-        task, client = (match[1], match[2]) if match else ("-", "0")
+        task, client, mark = (match[1], match[2], match[4]) if match else ("-", "0", "")
         source = self.path / id_
-        if source.is_file() and not source.is_symlink():
-            os.chmod(source, 0o600)
-        for attempt in range(1000):
-            target = self._spool / f"{task}.{client}.{os.getpid()}.{attempt}.json"
-            if not target.exists():
-                os.rename(source, target)
-                break
-        else:
-            raise TasksError(
-                f"cannot retry {id_}: the spool holds a thousand retried files; let the daemon read them first"
-            )
+        try:
+            with self._retrying:
+                for attempt in range(1000):
+                    target = self._spool / f"{task}.{client}.{os.getpid()}.{mark}{attempt}.json"
+                    if not os.path.lexists(target):
+                        if source.is_file() and not source.is_symlink():
+                            with contextlib.suppress(PermissionError):
+                                os.chmod(source, 0o600)
+                        _move(source, target)
+                        break
+                else:
+                    raise TasksError(
+                        f"cannot retry {id_}: the spool holds a thousand retried files; let the daemon read them first"
+                    )
+        except OSError as error:
+            raise TasksError(f"cannot retry {id_}: {error}") from error
         (self.path / (id_ + _REASON_SUFFIX)).unlink(missing_ok=True)
 
     def drop(self, id_: str) -> None:
@@ -155,7 +177,24 @@ class Quarantine:
             gone += 1
         if gone:
             log.warning("dropped quarantined files count=%d", gone)
+        self._sweep()
         return gone
+
+    def _ids(self) -> Sequence[str]:
+        try:
+            return [name for name in os.listdir(self.path) if _ID.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+
+    def _sweep(self) -> None:
+        """Reasons whose entries never came, or are gone; not those of this minute, whose entries may be on their way."""
+        recent = time.time_ns() - 60 * 10**9
+        for name in os.listdir(self.path) if self.path.is_dir() else ():
+            id_ = name.removesuffix(_REASON_SUFFIX)
+            if id_ == name or not _ID.fullmatch(id_) or os.path.lexists(self.path / id_):
+                continue
+            if int(id_.split("-")[0]) < recent:
+                (self.path / name).unlink(missing_ok=True)
 
     def _on_disk(self, id_: str) -> int:
         try:
@@ -172,29 +211,46 @@ class Quarantine:
         (self.path / (id_ + _REASON_SUFFIX)).unlink(missing_ok=True)
 
     def _load(self, id_: str) -> QuarantinedFile | None:
-        note = self.path / (id_ + _REASON_SUFFIX)
         try:
-            record = json.loads(note.read_bytes())
-            if not os.path.lexists(self.path / id_):
-                note.unlink(missing_ok=True)  # the entry was gone before it could be moved
-                return None
-            return QuarantinedFile(
-                id=id_,
-                name=os.fsdecode(bytes.fromhex(record["name_hex"])),
-                reason=record["code"],
-                detail=record["detail"],
-                size=record["size"],
-                quarantined_at=int(id_.split("-")[0]) // 1_000_000,
-                sha256=record["sha256"],
-                version=record["version"],
-            )
-        except (OSError, ValueError, KeyError):
+            size = os.lstat(self.path / id_).st_size
+        except OSError:
             return None
+        known: dict[str, Any] = {
+            "name": "",
+            "reason": QuarantineReason.INTERNAL,
+            "detail": "its reason was lost",
+            "size": size,
+        }
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads((self.path / (id_ + _REASON_SUFFIX)).read_bytes())
+            known = {
+                "name": os.fsdecode(bytes.fromhex(record["name_hex"])),
+                "reason": str(record["code"]),
+                "detail": str(record["detail"]),
+                "size": int(record["size"]),
+                "sha256": record["sha256"],
+                "version": str(record["version"]),
+            }
+        return QuarantinedFile(
+            id=id_,
+            quarantined_at=int(id_.split("-")[0]) // 1_000_000,
+            **{"sha256": None, "version": "", **known},
+        )
 
     def _checked(self, id_: str) -> str:
-        stamp, _, rest = id_.partition("-")
-        if not (stamp.isdigit() and rest.isalnum() and id_.isascii()):
+        if not _ID.fullmatch(id_):
             raise NoSuchQuarantinedFile(
                 f"{id_!r} is not the id of a quarantined file; `tasksd quarantine list` shows them"
             )
         return id_
+
+
+def _move(source: str | Path, target: Path) -> None:
+    """Rename; a directory of our own without rights gets them, because its parent changes."""
+    try:
+        os.rename(source, target)
+    except PermissionError:
+        if not stat.S_ISDIR(os.lstat(source).st_mode):
+            raise
+        os.chmod(source, 0o700)
+        os.rename(source, target)
