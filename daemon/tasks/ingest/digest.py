@@ -17,6 +17,8 @@ from tasks.words import ErrorCategory, FileAction, PrivacyLevel
 
 #: Payloads below this need no cutting: no string and no event in them passes the limits of the privacy level.
 SMALL = 8 << 10
+#: Bytes of an event's id that tell its content alone.
+CONTENT_ID_SIZE = 8
 #: Longest error text stored, in characters; the client itself cuts at about 10,000.
 ERROR_LIMIT = 12_000
 
@@ -61,6 +63,7 @@ class Digest:
 
     file: SpoolFile
     event: Event
+    #: content_id, a hash of content and time, and which registration recorded it; see `was_by_plugin`
     event_id: bytes
     #: hash of the payload alone: what the plugin's copy and the settings' copy of one event share
     content_id: bytes
@@ -79,6 +82,11 @@ class Digest:
     touched: tuple[FileAction, str] | None = None
 
 
+def was_by_plugin(event_id: bytes) -> bool:
+    """Whether the plugin recorded the event, going by its id."""
+    return event_id[-1] == 1
+
+
 def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
     """Everything that is to be stored of `file`, with no secret in it; or why it is no event."""
     parsed = parse_event(file.raw)
@@ -86,12 +94,13 @@ def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
         return parsed
     event = parsed.event
     content = hashlib.blake2b(file.raw, digest_size=16).digest()
+    moment = hashlib.blake2b(content + file.mtime_ns.to_bytes(12, "big", signed=True), digest_size=7).digest()
     keep = _Keeper(file.raw, redactor)
     made = Digest(
         file=file,
         event=event,
-        event_id=hashlib.blake2b(content + file.mtime_ns.to_bytes(12, "big", signed=True), digest_size=16).digest(),
-        content_id=content,
+        event_id=content[:CONTENT_ID_SIZE] + moment + bytes([file.by_plugin]),
+        content_id=content[:CONTENT_ID_SIZE],
         at=file.mtime_ns // 1_000_000,
         flags=_flags(parsed, file.raw),
         body=keep.json(_remaining_fields(event)),

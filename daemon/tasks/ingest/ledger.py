@@ -10,10 +10,10 @@ from tasks import process
 from tasks.database import Database, Row, Write
 from tasks.errors import ProbeError, StoreBusy, StoreCorrupt, StoreUnavailable
 from tasks.ingest import statements
-from tasks.ingest.digest import Digest, Failure
+from tasks.ingest.digest import CONTENT_ID_SIZE, Digest, Failure
 from tasks.ingest.fold import Fold, Process
 from tasks.ingest.sessions import CALL_COLUMNS, COLUMNS, OpenCall, SessionState
-from tasks.ingest.twins import Twins
+from tasks.ingest.twins import WINDOW, Twins
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Ledger:
         self._deny = deny
         self._host = socket.gethostname()
         self._twins = Twins()
+        #: epoch milliseconds of the newest event that an earlier process stored; None: not looked up yet
+        self._inherited_until: int | None = None
         self._states: dict[str, SessionState] = {}
 
     async def store(self, digests: Sequence[Digest], *, on_commit: Callable[[], None] | None = None) -> Stored:
@@ -51,6 +53,7 @@ class Ledger:
         """
         outcome = Stored(done=list(digests))
         known = await self._known(digests)
+        await self._recall([one for one in digests if one.event_id not in known])
         for one in digests:
             if one.event_id in known:
                 continue
@@ -123,6 +126,25 @@ class Ledger:
         ids = [one.event_id for one in digests]
         rows = await self._database.query(f"SELECT event_id FROM events WHERE event_id IN ({_marks(ids)})", ids)
         return {row[0] for row in rows}
+
+    async def _recall(self, digests: Sequence[Digest]) -> None:
+        """Remember what an earlier process stored, where it may be the other copy of one of these."""
+        if self._inherited_until is None:
+            newest = (await self._database.query("SELECT max(last_event_at) FROM sessions"))[0][0]
+            self._inherited_until = -WINDOW if newest is None else int(newest)
+        horizon = self._inherited_until + WINDOW
+        unsure = {one.content_id: one.at for one in digests if one.at <= horizon and not self._twins.remembers(one)}
+        if not unsure:
+            return
+        ranges = [bound for content in unsure for bound in (content, content + b"\xff" * 9)]
+        rows = await self._database.query(
+            f"WITH wanted (low, high) AS (VALUES {', '.join(['(?, ?)'] * len(unsure))}) "
+            "SELECT event_id, pid, timestamp FROM wanted CROSS JOIN events ON event_id BETWEEN low AND high",
+            ranges,
+        )
+        for event_id, pid, at in rows:
+            if abs(at - unsure[event_id[:CONTENT_ID_SIZE]]) <= WINDOW:
+                self._twins.recall(event_id, pid, at)
 
     async def _load(self, names: set[str], pids: set[int]) -> dict[str, SessionState]:
         """Copies of the states of these sessions, and of recent ones of these processes."""

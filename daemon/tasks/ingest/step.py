@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tasks.config import Settings
 from tasks.database import Database, release_reserve
@@ -17,6 +20,9 @@ from tasks.ingest.journal import CrashJournal
 from tasks.ingest.ledger import Ledger
 from tasks.redaction import Redactor
 from tasks.spool import Entry, Quarantine, Spool, Usage
+
+T = TypeVar("T")
+InThread = Callable[[Callable[[], T]], "asyncio.Future[T]"]
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +78,8 @@ class Ingest:
         self._redactor = redactor
         self._intake: Intake | None = None
         self._lock = asyncio.Lock()
+        # One thread for all work on files: two of them would only wait for each other at the interpreter lock.
+        self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tasksd-spool")
         self._backoff = 0.0
         self._retry_at = 0.0
 
@@ -87,6 +95,7 @@ class Ingest:
         self.health.last_event_at = (await self._database.query("SELECT max(last_event_at) FROM sessions"))[0][0]
 
     def close(self) -> None:
+        self._files.shutdown()
         if self._intake is not None:
             self._journal.close()
 
@@ -99,7 +108,8 @@ class Ingest:
             return 0
         async with self._lock:
             try:
-                stored = await self._drain()
+                with _no_collecting():
+                    stored = await self._drain()
             except (StoreUnavailable, StoreBusy, OSError) as error:
                 await self._back_off(error)
                 return 0
@@ -118,7 +128,7 @@ class Ingest:
             raise RuntimeError("Ingest.start() was not called")
         intake = self._intake
         stored = 0
-        async with _ReadAhead(intake, intake.batches(await asyncio.to_thread(self._survey))) as ahead:
+        async with _ReadAhead(intake, self._in_thread, intake.batches(await self._in_thread(self._survey))) as ahead:
             while (batch := await ahead.next()) is not None:
                 try:
                     stored += await self._store(intake, batch, ahead.begin)
@@ -141,8 +151,8 @@ class Ingest:
     async def _store(self, intake: Intake, batch: Batch, on_commit: Callable[[], None]) -> int:
         outcome = await self._ledger.store(batch.digests, on_commit=on_commit)
         for refused, detail in outcome.refused:
-            await asyncio.to_thread(intake.refuse, refused, detail)
-        await asyncio.to_thread(intake.finish, batch, outcome.done)
+            await self._in_thread(lambda refused=refused, detail=detail: intake.refuse(refused, detail))  # type: ignore[misc]
+        await self._in_thread(lambda: intake.finish(batch, outcome.done))
         fresh = outcome.fresh
         if fresh:
             health = self.health
@@ -152,6 +162,9 @@ class Ingest:
         self.health.duplicates += outcome.duplicates
         self.health.last_progress = time.monotonic()
         return len(fresh)
+
+    def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._files, work)
 
     async def _back_off(self, error: Exception) -> None:
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
@@ -163,6 +176,18 @@ class Ingest:
             await asyncio.to_thread(release_reserve, self._database.path)
 
 
+@contextlib.contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Digests hold no cycles, and looking for some in a batch of them takes longer than anything else done to it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _ReadAhead:
     """Reads one batch ahead, in a worker thread, but only while the last one waits for the disk.
 
@@ -170,10 +195,11 @@ class _ReadAhead:
     the interpreter lock.
     """
 
-    def __init__(self, intake: Intake, batches: Iterator[list[Entry]]) -> None:
+    def __init__(self, intake: Intake, in_thread: InThread, batches: Iterator[list[Entry]]) -> None:
         self._intake = intake
+        self._in_thread = in_thread
         self._batches = batches
-        self._reading: asyncio.Task[Batch] | None = None
+        self._reading: asyncio.Future[Batch] | None = None
 
     async def __aenter__(self) -> "_ReadAhead":
         return self
@@ -186,8 +212,7 @@ class _ReadAhead:
     def begin(self) -> None:
         """Start reading the next batch, unless that has begun already."""
         if self._reading is None and (entries := next(self._batches, None)) is not None:
-            reading = asyncio.to_thread(self._intake.read, entries)
-            self._reading = asyncio.create_task(reading, name="ingest-read")
+            self._reading = self._in_thread(lambda: self._intake.read(entries))
 
     async def next(self) -> Batch | None:
         """The next batch; None when there is none."""

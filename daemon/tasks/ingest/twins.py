@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from tasks.ingest.digest import Digest
+from tasks.ingest.digest import CONTENT_ID_SIZE, Digest, was_by_plugin
 
 #: Milliseconds between two copies of one event, at most.
 WINDOW = 60_000
@@ -27,14 +27,16 @@ class Twins:
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[bytes, int | None], _Seen] = OrderedDict()
 
+    def remembers(self, digest: Digest) -> bool:
+        """Whether a copy of it has been asked about, or recalled."""
+        return self._near(digest.content_id, digest.file.client_pid, digest.at) is not None
+
+    def recall(self, event_id: bytes, client_pid: int | None, at: int) -> None:
+        """One that an earlier process has stored."""
+        self._note(event_id[:CONTENT_ID_SIZE], client_pid, at).by_plugin[event_id] = was_by_plugin(event_id)
+
     def is_second_copy(self, digest: Digest) -> bool:
-        key = (digest.content_id, digest.file.client_pid)
-        seen = self._seen.get(key)
-        if seen is None or abs(digest.at - seen.at) > WINDOW:
-            seen = self._seen[key] = _Seen(digest.at)
-            self._seen.move_to_end(key)
-            if len(self._seen) > MEMORY:
-                self._seen.popitem(last=False)
+        seen = self._note(digest.content_id, digest.file.client_pid, digest.at)
         if digest.event_id not in seen.by_plugin:
             plugin = digest.file.by_plugin
             seen.by_plugin[digest.event_id] = plugin
@@ -42,3 +44,16 @@ class Twins:
             if own <= len(seen.by_plugin) - own:
                 seen.dropped.add(digest.event_id)
         return digest.event_id in seen.dropped
+
+    def _near(self, content_id: bytes, client_pid: int | None, at: int) -> _Seen | None:
+        seen = self._seen.get((content_id, client_pid))
+        return seen if seen is not None and abs(at - seen.at) <= WINDOW else None
+
+    def _note(self, content_id: bytes, client_pid: int | None, at: int) -> _Seen:
+        if (seen := self._near(content_id, client_pid, at)) is None:
+            key = content_id, client_pid
+            seen = self._seen[key] = _Seen(at)
+            self._seen.move_to_end(key)
+            if len(self._seen) > MEMORY:
+                self._seen.popitem(last=False)
+        return seen
