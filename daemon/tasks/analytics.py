@@ -1,5 +1,6 @@
 """Questions about the whole history, answered from the roll-ups."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -33,15 +34,19 @@ class AnalyticsDB:
         self._reader = Reader(load(data_dir=data_dir).database_file)
 
     def get_error_rates(self, days: float = 7) -> dict[str, int]:
-        """Failed calls by error category over the last `days`, the most frequent first."""
+        """Failed calls by error category over the last `days`, the most frequent first. Raises ValueError unless `days` is
+        above 0.
+        """
+        if not 0 < days < math.inf:
+            raise ValueError(f"days = {days}: a number above 0 is needed")
         now = time.time_ns() // 1_000_000
-        return error_rates(self._reader.query, since=now - round(days * DAY), until=now)
+        return error_rates(self._reader.query, since=now - round(min(days * DAY, now)), until=now)
 
     def close(self) -> None:
         self._reader.close()
 
 
 def error_rates(query: Query, *, since: int, until: int) -> dict[str, int]:
-    """Failed calls by error category over [since, until] (epoch milliseconds)."""
+    """Failed calls by error category from `since`, exactly, to the end of the quarter hour of `until` (epoch milliseconds)."""
     span = {"since": since, "first_quarter": -(-since // QUARTER), "last_quarter": until // QUARTER}
     return dict(map(tuple, query(_ERROR_RATES, span)))

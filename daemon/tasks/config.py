@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ class PrivacySettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    #: debug | info | warning | error
-    level: str = "info"
-    #: auto (journal fields under systemd, text otherwise) | text | json
-    format: str = "auto"
+    level: str = field(default="info", metadata={"accepted": ("debug", "info", "warning", "error")})
+    #: auto: journal fields under systemd, text otherwise
+    format: str = field(default="auto", metadata={"accepted": ("auto", "text", "json")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Settings:
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """`TASKSD_DATA_DIR`, else `$XDG_STATE_HOME/tasksd`, else `~/.local/state/tasksd`: the rule `hooks/record` follows."""
     if chosen := environ.get("TASKSD_DATA_DIR"):
-        return Path(chosen).expanduser().absolute()
+        return _path(chosen, environ)
     if state := environ.get("XDG_STATE_HOME"):
         return Path(state) / "tasksd"
     return _home(environ) / ".local/state/tasksd"
@@ -101,7 +100,7 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 def default_config_file(environ: Mapping[str, str] = os.environ) -> Path:
     """`TASKSD_CONFIG`, else `$XDG_CONFIG_HOME/tasksd/config.toml`, else `~/.config/tasksd/config.toml`."""
     if chosen := environ.get("TASKSD_CONFIG"):
-        return Path(chosen).expanduser().absolute()
+        return _path(chosen, environ)
     base = environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else _home(environ) / ".config") / "tasksd/config.toml"
 
@@ -132,9 +131,11 @@ def load(
     """
     config_file = default_config_file(environ)
     document = _read(config_file)
-    chosen_dir = data_dir or environ.get("TASKSD_DATA_DIR") or document.pop("data_dir", None)
-    document.pop("data_dir", None)
-    where = Path(chosen_dir).expanduser().absolute() if chosen_dir else default_data_dir(environ)
+    stored_dir = document.pop("data_dir", "")
+    if not isinstance(stored_dir, str):
+        raise ConfigError(f"{config_file}: data_dir = {stored_dir!r}: text is needed")
+    chosen_dir = data_dir or environ.get("TASKSD_DATA_DIR") or stored_dir
+    where = _path(chosen_dir, environ) if chosen_dir else default_data_dir(environ)
     values: dict[str, Any] = {}
     for section in fields(Settings):
         if section.name in ("data_dir", "config_file"):
@@ -154,13 +155,14 @@ def load(
 def secret_key(settings: Settings) -> bytes:
     """The 32 random bytes of this installation, made on first use. They never leave the machine.
 
-    Raises ConfigError when the file is not private.
+    Raises ConfigError when the file is not private, or not whole.
     """
     path = settings.secret_file
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".secret.{os.getpid()}")
     if not path.exists():
-        fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # A name of its own for every caller: threads of one process come here at once too.
+        draft = path.with_name(f".secret.{os.urandom(8).hex()}")
+        fd = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(os.urandom(32))
         with contextlib.suppress(FileExistsError):
@@ -168,7 +170,16 @@ def secret_key(settings: Settings) -> bytes:
         draft.unlink()
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"{path} can be read by others; run `chmod 600 {path}`")
-    return path.read_bytes()
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise ConfigError(f"{path} is no secret of 32 bytes; remove it, and a new one is made")
+    return key
+
+
+def _path(chosen: str | os.PathLike[str], environ: Mapping[str, str]) -> Path:
+    """Absolute; `~/` is the home directory, as for `hooks/record`."""
+    path = Path(chosen)
+    return (_home(environ).joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path).absolute()
 
 
 def _home(environ: Mapping[str, str]) -> Path:
@@ -203,27 +214,27 @@ def _section(
     defaults = kind()
     for key in fields(kind):
         default = getattr(defaults, key.name)
+        accepted = key.metadata.get("accepted", ())
         variable = f"TASKSD_{name}_{key.name}".upper()
         if (option := overrides.get(f"{name}_{key.name}")) is not None:
-            chosen[key.name] = _convert(option, default, f"option {name}.{key.name}")
+            chosen[key.name] = _convert(option, default, f"option {name}.{key.name}", accepted)
         elif variable in environ:
-            chosen[key.name] = _convert(environ[variable], default, f"environment {variable}")
+            chosen[key.name] = _convert(environ[variable], default, f"environment {variable}", accepted)
         elif key.name in table:
-            chosen[key.name] = _convert(table[key.name], default, f"{config_file}: {name}.{key.name}")
+            chosen[key.name] = _convert(table[key.name], default, f"{config_file}: {name}.{key.name}", accepted)
     if unknown := set(table) - {key.name for key in fields(kind)}:
-        accepted = ", ".join(key.name for key in fields(kind))
-        raise ConfigError(f"{config_file}: unknown key {name}.{sorted(unknown)[0]}; accepted are {accepted}")
+        known = ", ".join(key.name for key in fields(kind))
+        raise ConfigError(f"{config_file}: unknown key {name}.{sorted(unknown)[0]}; accepted are {known}")
     return kind(**chosen)
 
 
-def _convert(value: Any, default: Any, where: str) -> Any:
-    """Bring a text or TOML value to the type of the default. Numbers must be positive."""
+def _convert(value: Any, default: Any, where: str, accepted: Sequence[str]) -> Any:
+    """Bring a text or TOML value to the type of the default. Numbers must be positive; texts one of `accepted`, if any."""
     if isinstance(default, PrivacyLevel):
         try:
             return PrivacyLevel(value)
         except ValueError:
-            accepted = ", ".join(PrivacyLevel)
-            raise ConfigError(f"{where} = {value!r}: accepted are {accepted}") from None
+            raise ConfigError(f"{where} = {value!r}: accepted are {', '.join(PrivacyLevel)}") from None
     if isinstance(default, int):
         try:
             number = int(value)
@@ -234,4 +245,6 @@ def _convert(value: Any, default: Any, where: str) -> Any:
         return number
     if not isinstance(value, str):
         raise ConfigError(f"{where} = {value!r}: text is needed")
+    if accepted and value not in accepted:
+        raise ConfigError(f"{where} = {value!r}: accepted are {', '.join(accepted)}")
     return value

@@ -21,6 +21,9 @@ HOUR = 3_600_000  # milliseconds
 #: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 19 %, interpolated).
 EXACT_LIMIT = 5_000
 
+#: The longest time that a call may claim: a hundred years, in milliseconds.
+LONGEST = 3.2e12
+
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 _RECORD = """
@@ -106,11 +109,11 @@ class ToolUsageTracker:
         `parameters` is anything that JSON can hold; secrets in it and in `error` are redacted. A failed call gets its
         error category from `error`. Raises ValueError for a missing tool name and for impossible numbers.
         """
-        if not tool_name:
+        if not isinstance(tool_name, str) or not tool_name:
             raise ValueError("record_tool_usage needs a tool_name")
-        if duration_ms is not None and not (math.isfinite(duration_ms) and duration_ms >= 0):
+        if duration_ms is not None and not 0 <= duration_ms <= LONGEST:
             raise ValueError(f"duration_ms = {duration_ms}: milliseconds of 0 or more are needed")
-        if tokens is not None and not 0 <= tokens < 1 << 63:
+        if tokens is not None and not (isinstance(tokens, int) and 0 <= tokens < 1 << 63):
             raise ValueError(f"tokens = {tokens}: a count of 0 or more is needed")
         category = None if success else categorize(error or "", tool_name=tool_name)
         row = {
@@ -119,7 +122,7 @@ class ToolUsageTracker:
             "task_id": task_id,
             "tool_name": tool_name,
             "parameters": self._json(parameters),
-            "success": int(success),
+            "success": int(bool(success)),
             "error": None if success or error is None else self._text(error),
             "error_category": category,
             "duration_ms": None if duration_ms is None else float(duration_ms),
@@ -130,9 +133,11 @@ class ToolUsageTracker:
         self._database.apply([Write.one(_RECORD, row)])
 
     def get_tool_stats(self, hours: float = 24) -> dict[str, ToolStats]:
-        """Statistics by tool over the last `hours`, the most used tool first."""
+        """Statistics by tool over the last `hours`, the most used tool first. Raises ValueError unless `hours` is above 0."""
+        if not 0 < hours < math.inf:
+            raise ValueError(f"hours = {hours}: a number above 0 is needed")
         now = time.time_ns() // 1_000_000
-        return tool_stats(self._database.query, since=now - round(hours * HOUR), until=now)
+        return tool_stats(self._database.query, since=now - round(min(hours * HOUR, now)), until=now)
 
     def close(self) -> None:
         self._database.close()
@@ -140,14 +145,28 @@ class ToolUsageTracker:
     def _json(self, value: Mapping[str, Any] | None) -> str | None:
         if value is None or self._redactor.level is PrivacyLevel.MINIMAL:
             return None
-        return to_json(self._redactor.value(dict(value)), inf_nan_mode="strings", fallback=str).decode()
+        # Text first, then redaction: what an object says of itself may hold a secret.
+        return to_json(self._redactor.value(_plain(dict(value))), inf_nan_mode="strings").decode()
 
     def _text(self, value: str) -> str | None:
         return None if self._redactor.level is PrivacyLevel.MINIMAL else self._redactor.text(value)
 
 
+def _plain(value: Any) -> Any:
+    """`value` in the types of JSON; what has none becomes its text."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
 def tool_stats(query: Query, *, since: int, until: int) -> dict[str, ToolStats]:
-    """Statistics by tool over [since, until] (epoch milliseconds). The cost grows with the span, not with the calls."""
+    """Statistics by tool from `since`, exactly, to the end of the quarter hour of `until` (epoch milliseconds). The cost
+    grows with the span, not with the calls.
+    """
     span = {"since": since, "first_quarter": -(-since // QUARTER), "last_quarter": until // QUARTER}
     calls = query(_CALLS, span)
     errors: dict[str, dict[str, int]] = {}
