@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tasks.config import Settings
 from tasks.database import Database, release_reserve
@@ -195,7 +195,7 @@ class _ReadAhead:
     the interpreter lock.
     """
 
-    def __init__(self, intake: Intake, in_thread: InThread, batches: Iterator[list[Entry]]) -> None:
+    def __init__(self, intake: Intake, in_thread: InThread[Any], batches: Iterator[list[Entry]]) -> None:
         self._intake = intake
         self._in_thread = in_thread
         self._batches = batches
