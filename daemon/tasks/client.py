@@ -41,18 +41,24 @@ def target(path: str, **query: str | float | bool | None) -> str:
     return path + "?" * bool(values) + "&".join(f"{name}={quote(value)}" for name, value in values.items())
 
 
-class Client:
-    """Asks the daemon that listens on `socket_path`.
+class DaemonSilent(DaemonNotRunning):
+    """The daemon is there, but does not answer; look into its log, or restart it."""
 
-    Raises DaemonNotRunning when nothing listens or nothing answers, ApiError when the request is refused.
+
+class Client:
+    """Asks the daemon that listens on `socket_path`; `timeout` is in seconds, for each wait.
+
+    Raises DaemonNotRunning when nothing listens, DaemonSilent when nothing comes back, ApiError when the request is
+    refused.
     """
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, timeout: float = ANSWER_TIMEOUT) -> None:
         self.socket_path = socket_path
+        self._timeout = timeout
 
     def fetch(self, target: str, method: str = "GET") -> bytes:
         """The body of the answer, as sent."""
-        with _Connection(self.socket_path, ANSWER_TIMEOUT) as connection:
+        with _Connection(self.socket_path, self._timeout) as connection:
             status = connection.ask(method, target)
             body = b"".join(connection.pieces())
         if status >= 400:
@@ -155,7 +161,7 @@ class _Connection:
 
     def _silent(self, error: OSError | None) -> DaemonNotRunning:
         if isinstance(error, TimeoutError):
-            return DaemonNotRunning(f"the daemon on {self._path} does not answer: look into its log, or restart it")
+            return DaemonSilent(f"the daemon on {self._path} does not answer: look into its log, or restart it")
         return DaemonNotRunning(f"the daemon on {self._path} broke off: {START_HINT}")
 
 

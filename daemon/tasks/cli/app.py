@@ -42,7 +42,7 @@ class _Commands(click.Group):
         return None if module is None else getattr(import_module(module), cmd_name)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
@@ -70,7 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Errors are said in one line on stderr."""
     try:
         code = tasksd.main(list(arguments), prog_name="tasksd", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else EXIT_OK
     except TasksError as error:
         say(f"tasksd: {error}")
@@ -80,17 +81,18 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return broken_pipe()
     except OSError as error:
-        say(f"tasksd: {error}")
-        return EXIT_FAILED
+        return failed_output(error)
 
 
-def broken_pipe() -> int:
-    """Whoever read us has what it wanted: make sure that the interpreter does not find the pipe broken once more."""
+def failed_output(error: OSError) -> int:
+    """The exit code after our output could not be written. A reader that has left has what it wanted."""
+    # The interpreter must not fail on what is left once more at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return EXIT_BROKEN_PIPE
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    say(f"tasksd: {error}")
+    return EXIT_FAILED
 
 
 def say(line: str) -> None:

@@ -10,9 +10,9 @@ from tasks.cli.app import say
 from tasks.cli.place import quick_data_dir
 from tasks.cli.questions import Question
 from tasks.cli.text import emit
-from tasks.client import START_HINT, Client
+from tasks.client import START_HINT, Client, DaemonSilent
 from tasks.config import Settings
-from tasks.errors import EXIT_OK, EXIT_UNAVAILABLE, DaemonNotRunning
+from tasks.errors import EXIT_OK, DaemonNotRunning
 
 Page = Any
 
@@ -37,14 +37,21 @@ def answer(question: Question, data_dir: str | None, *, as_json: bool) -> int:
     except DaemonNotRunning as error:
         from tasks.cli import offline
 
-        body = offline.dumps(offline.answer(question, settings))
         if question.name == "status":
+            body = offline.dumps(offline.status(settings, error))
             say(f"tasksd: {error}")
-            code = EXIT_UNAVAILABLE
+            code = error.exit_code
         else:
-            say(f"daemon not running; read from {settings.database_file} ({START_HINT})")
+            body = offline.dumps(offline.answer(question, settings))
+            say_offline(error, settings)
     print_answer(question, body, as_json=as_json)
     return code
+
+
+def say_offline(silence: DaemonNotRunning, settings: Settings) -> None:
+    """Where an answer comes from that the daemon did not give."""
+    how = "not answering" if isinstance(silence, DaemonSilent) else f"not running ({START_HINT})"
+    say(f"daemon {how}; read from {settings.database_file}")
 
 
 def print_answer(question: Question, body: bytes, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -57,7 +58,7 @@ class Situation:
     #: the answer of /v1/status, or the same from the files
     status: dict[str, Any]
     #: why no daemon answers
-    silence: str | None
+    silence: DaemonNotRunning | None
 
 
 def findings(data_dir: str | None) -> list[Finding]:
@@ -67,13 +68,13 @@ def findings(data_dir: str | None) -> list[Finding]:
     except TasksError as error:
         return [Finding("settings", Verdict.PROBLEM, str(error), "correct it; nothing else was checked")]
     found = [_fine("versions", f"tasksd {__version__}, Python {platform.python_version()}, {platform.platform()}")]
-    silence = None
+    silence: DaemonNotRunning | None = None
     try:
         status = asking.client_for(settings).get("/v1/status")
     except DaemonNotRunning as error:
-        silence = str(error)
+        silence = error
         try:
-            status = offline.status(settings)
+            status = offline.status(settings, error)
         except TasksError as failure:
             return [*found, Finding("database", Verdict.PROBLEM, str(failure), "run `tasksd db check`")]
     situation = Situation(settings, status, silence)
@@ -133,7 +134,7 @@ def _hooks(now: Situation) -> Iterator[Finding]:
     elif files:
         yield _fine("recorder", f"{found.recorder_file} is current and executable")
     for command in sorted({place.command for event in found.events for place in event.places}):
-        program = command.removeprefix("exec ").removesuffix(" tasksd").strip("'")
+        program = shlex.split(command)[1] if command.startswith("exec ") else command.removesuffix(" tasksd")
         if program != str(found.recorder_file):
             yield _warn("recorder", f"{program} is registered, which writes to another data directory than this one",
                         "choose one TASKSD_DATA_DIR, then " + install)  # fmt: skip

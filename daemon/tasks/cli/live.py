@@ -54,6 +54,7 @@ def follow(settings: Settings, filters: dict[str, Any], *, limit: str, as_json: 
     seen = latest[-1]["seq"] if latest else int(filters["after"] or 0)
     while True:
         seen = _follow_once(client, filters, seen, show)
+        time.sleep(RETRY)
         _wait_for(client)
 
 
@@ -87,8 +88,8 @@ def _wait_for(client: Client) -> None:
 def _status(settings: Settings) -> bytes:
     try:
         return asking.client_for(settings).fetch("/v1/status")
-    except DaemonNotRunning:
-        return offline.dumps(offline.status(settings))
+    except DaemonNotRunning as error:
+        return offline.dumps(offline.status(settings, error))
 
 
 def _show_json(one: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks import analytics, history, tracker
 from tasks.cli.questions import Question
+from tasks.client import DaemonSilent
 from tasks.config import Settings
 from tasks.database import Reader
 from tasks.errors import DaemonNotRunning
@@ -27,8 +28,6 @@ def dumps(answer: Any) -> bytes:
 
 def answer(question: Question, settings: Settings) -> Any:
     """Raises DaemonNotRunning when there is no database either, StoreError when it cannot be read."""
-    if question.name == "status":
-        return status(settings)
     with _reader(settings) as reader:
         return _from_file(question, reader)
 
@@ -38,8 +37,8 @@ def session(id_: str, settings: Settings) -> Any:
         return history.session(reader.query, id_)
 
 
-def status(settings: Settings) -> dict[str, Any]:
-    """`daemon` is null; `ingest` too when there is no database."""
+def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
+    """`daemon` is null; `ingest` too when there is no database. `silence` is why no daemon answered."""
     ingest, sessions = None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
         with _reader(settings) as reader:
@@ -56,7 +55,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "spool": spool_status(settings),
         "ingest": ingest,
         "sessions": sessions,
-        "watcher": "not running",
+        "watcher": "not answering" if isinstance(silence, DaemonSilent) else "not running",
     }
 
 

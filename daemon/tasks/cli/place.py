@@ -33,13 +33,13 @@ def quick_data_dir() -> str | None:
     return chosen if chosen.startswith("/") and "/./" not in chosen and "//" not in chosen else None
 
 
-def quick_client() -> Client | None:
+def quick_client(timeout: float) -> Client | None:
     """A client for the daemon of these settings; None where only the settings tell where it listens."""
     data_dir = quick_data_dir()
     if data_dir is None:
         return None
     path = f"{data_dir.rstrip('/')}/tasksd.sock"
-    return Client(path) if len(os.fsencode(path)) <= _SOCKET_PATH_MAX else None
+    return Client(path, timeout) if len(os.fsencode(path)) <= _SOCKET_PATH_MAX else None
 
 
 def _may_name_data_dir(config: str) -> bool:

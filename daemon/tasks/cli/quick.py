@@ -23,6 +23,8 @@ READERS: dict[str, dict[str, bool]] = {
     "errors": {"--days": True},
     "events": {"--limit": True},
 }
+#: Seconds to wait; the ordinary way waits again, and longer.
+PATIENCE = 2.0
 #: Numbers of up to this many digits are surely in range.
 _DIGITS = 3
 
@@ -32,7 +34,7 @@ def answer(arguments: list[str]) -> int | None:
     if "_TASKSD_COMPLETE" in os.environ or sys.stdout is None or sys.stdout.isatty():
         return None
     values = _values(READERS[arguments[0]], arguments[1:])
-    client = quick_client() if values is not None else None
+    client = quick_client(PATIENCE) if values is not None else None
     if values is None or client is None:
         return None
     as_json = values.pop("json", None)
@@ -46,10 +48,10 @@ def answer(arguments: list[str]) -> int | None:
 
     try:
         emit(text)
-    except BrokenPipeError:
-        from tasks.cli.app import broken_pipe
+    except OSError as error:
+        from tasks.cli.app import failed_output
 
-        return broken_pipe()
+        return failed_output(error)
     return EXIT_OK
 
 

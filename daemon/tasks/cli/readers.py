@@ -7,9 +7,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from tasks.cli import asking, questions, views
-from tasks.cli.app import say
 from tasks.cli.text import emit
-from tasks.client import START_HINT, quote
+from tasks.client import quote
 from tasks.config import Settings
 from tasks.errors import DaemonNotRunning, TasksError
 from tasks.words import ErrorCategory
@@ -73,11 +72,11 @@ def session(data_dir: str | None, id: str, as_json: bool) -> None:  # noqa: A002
     settings = asking.settings_for(data_dir)
     try:
         body = asking.client_for(settings).fetch(f"/v1/sessions/{quote(id)}")
-    except DaemonNotRunning:
+    except DaemonNotRunning as error:
         from tasks.cli import offline
 
         body = offline.dumps(offline.session(id, settings))
-        say(f"daemon not running; read from {settings.database_file} ({START_HINT})")
+        asking.say_offline(error, settings)
     if as_json:
         emit(body + b"\n")
     else:

@@ -36,7 +36,7 @@ def status(answer: Record, now: int) -> list[Block]:
     facts = Facts()
     daemon, spool, ingest = answer["daemon"], answer["spool"], answer["ingest"]
     if daemon is None:
-        facts.add("daemon", Cell("not running", BAD))
+        facts.add("daemon", Cell(answer["watcher"], BAD))
     else:
         facts.add(
             "daemon",
@@ -57,8 +57,9 @@ def status(answer: Record, now: int) -> list[Block]:
         elif daemon is not None:
             facts.add("ingest", Cell("ok", GOOD))
     facts.add("sessions", *_session_counts(answer["sessions"]))
-    watcher = answer["watcher"]
-    facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
+    if daemon is not None:
+        watcher = answer["watcher"]
+        facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
     return [facts]
 
 
