@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -40,6 +41,15 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = _COMMANDS.get(cmd_name)
         return None if module is None else getattr(import_module(module), cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Before click sees them: it would end the process itself, with exit codes of its own.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except OSError as error:
+            return failed_output(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -95,10 +95,10 @@ def _from_file(question: Question, reader: Reader) -> Any:
             return history.sessions(reader.query, statuses=live, limit=values["limit"])
         case "tools":
             since = now - round(values["hours"] * tracker.HOUR)
-            return tracker.tool_stats(reader.query, since=since, until=now)
+            return tracker.tool_stats(reader.query, since=since)
         case "errors":
             since = now - round(values["days"] * analytics.DAY)
-            return analytics.error_rates(reader.query, since=since, until=now)
+            return analytics.error_rates(reader.query, since=since)
         case "failures":
             days, filters = values["days"], {name: values[name] for name in ("category", "tool", "limit")}
             return history.failures(

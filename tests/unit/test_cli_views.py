@@ -1,0 +1,135 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tasks.cli import plain, styled, views
+from tasks.cli.page import Cell, Column, Table
+
+NOW = 1_800_000_000_000
+HOSTILE = "\x1b]0;owned\x07[bold red]markup[/] \x9b2J"
+
+EVENT = {
+    "seq": 7, "timestamp": NOW - 3000, "session_uuid": "00000000-0000-4000-8000-000000000000", "kind": "Stop\x1b[2J",
+    "task_id": None, "agent_id": HOSTILE, "tool_name": HOSTILE, "tool_use_id": None, "flags": None,
+    "body": {"message": HOSTILE, "nested": {HOSTILE: [HOSTILE]}, HOSTILE: 1},
+}  # fmt: skip
+
+
+def _status(**changes: Any) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "daemon": {"pid": 42, "uptime_s": 3725.0, "version": "1.2.3", "data_dir": "/srv/d", "privacy": "default"},
+        "spool": {"pending": 0, "oldest_age_s": None, "bytes": 0, "full": False, "dropped": 0, "quarantined": 0},
+        "ingest": {"events_total": 1234, "last_event_at": NOW - 3000, "duplicates": 0, "degraded": None},
+        "sessions": {"starting": 0, "working": 2, "waiting_permission": 1, "waiting_input": 2, "idle": 0,
+                     "ended": 4, "failed": 0, "lost": 1},
+        "watcher": "watching",
+    }  # fmt: skip
+    for name, value in changes.items():
+        status[name] = status[name] | value if isinstance(value, dict) else value
+    return status
+
+
+def _plain(page: Any) -> str:
+    return plain.render(page)
+
+
+def _styled(page: Any, *, width: int = 100, colour: bool = True) -> str:
+    target = io.StringIO()
+    console = Console(file=target, width=width, force_terminal=colour, highlight=False, markup=False, emoji=False)
+    console.print(styled.page(page, width))
+    return target.getvalue()
+
+
+def _line(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(label)).removeprefix(label).strip()
+
+
+def test_status_says_everything_that_makes_silence_unambiguous() -> None:
+    text = _plain(views.status(_status(), NOW))
+    assert _line(text, "daemon") == "running, pid 42, version 1.2.3, up 1 h 2 min"
+    assert _line(text, "spool") == "nothing waiting"
+    assert _line(text, "dropped") == "0 events"
+    assert _line(text, "quarantined") == "0 files"
+    assert _line(text, "events") == "1,234 stored"
+    assert _line(text, "last event").endswith("(3 s ago)")
+    assert _line(text, "watcher") == "watching"
+
+
+def test_sessions_that_wait_for_a_person_come_first() -> None:
+    line = _line(_plain(views.status(_status(), NOW)), "sessions")
+    assert line == (
+        "3 waiting for a person (1 for a permission, 2 for an answer), 2 working; last 24 hours: 4 ended, 1 lost"
+    )
+
+
+def test_a_full_spool_and_a_waiting_ingester_are_red() -> None:
+    status = _status(
+        spool={"full": True, "pending": 3, "oldest_age_s": 75.0, "bytes": 4_000}, ingest={"degraded": "disk full"}
+    )
+    text = _plain(views.status(status, NOW))
+    assert _line(text, "spool") == "FULL, hooks drop events; 3 events waiting (4.0 kB), the oldest for 1 min 15 s"
+    assert _line(text, "ingest") == "waiting: disk full"
+    assert "\x1b[1;31mwaiting: disk full" in _styled(views.status(status, NOW))
+
+
+def test_a_daemon_that_is_gone_is_the_first_thing_said() -> None:
+    text = _plain(views.status(_status(daemon=None, ingest=None, watcher="not running"), NOW))
+    assert text.splitlines()[0].split() == ["daemon", "not", "running"]
+
+
+@pytest.mark.parametrize("render", [_plain, _styled])
+def test_events_cannot_steer_the_terminal(render: Any) -> None:
+    shown = render(views.events([EVENT]))
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+    assert "\x9b" not in shown
+    assert "\x07" not in shown
+    assert "\\x1b]0;owned\\x07" in _plain(views.events([EVENT]))
+
+
+def test_markup_in_events_is_shown_and_not_obeyed() -> None:
+    table = Table("", [Column("a")], "")
+    table.add(Cell("[bold red]x[/] :smile:"))
+    assert "[bold red]x[/] :smile:" in _styled([table])
+
+
+def test_a_line_of_followed_events_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in styled.line(views.event(EVENT)).plain
+
+
+def test_plain_tables_are_aligned_and_cut_nothing() -> None:
+    failure = {
+        "timestamp": NOW, "session_uuid": "s" * 36, "task_id": None, "agent_id": None, "tool_name": "Bash",
+        "error_category": "timeout", "error": "long " * 200, "parameters": None,
+    }  # fmt: skip
+    text = _plain(views.failures([failure, failure | {"tool_name": "LongerName", "error": "short"}], NOW))
+    head, first, second = text.splitlines()
+    assert head.index("category") == first.index("timeout") == second.index("timeout")
+    assert "long " * 199 + "long" in first
+    assert "\x1b" not in text
+    assert not set("│─┃━") & set(text)
+
+
+def test_a_narrow_terminal_cuts_the_long_columns_and_keeps_the_short_ones() -> None:
+    long = EVENT | {"kind": "PostToolUse", "agent_id": None, "tool_name": "Bash", "body": {"x": "long " * 100}}
+    shown = _styled(views.events([long]), width=90, colour=False)
+    assert "PostToolUse" in shown
+    assert "00000000" in shown
+    assert "…" in shown
+    assert max(map(len, shown.splitlines())) <= 90
+
+
+def test_a_rate_never_rounds_to_perfect_or_to_hopeless() -> None:
+    def rate(value: float) -> str:
+        stats = {"count": 9, "success_rate": value, "errors": {}} | dict.fromkeys(
+            ("avg_duration_ms", "p50_duration_ms", "p95_duration_ms", "max_duration_ms")
+        )
+        return _plain(views.tools({"Read": stats}, "24")).splitlines()[1].split()[2]
+
+    assert [rate(1.0), rate(0.99999), rate(0.00001), rate(0.0)] == ["100.0%", "99.9%", "0.1%", "0.0%"]
+
+
+def test_an_empty_table_says_so() -> None:
+    assert _plain(views.errors({}, "7")) == "no failed calls in the last 7 days\n"
+    assert _plain(views.tools({}, "1")) == "no calls in the last 1 hour\n"
