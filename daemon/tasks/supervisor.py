@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tasks import process
 from tasks.database import Database
-from tasks.errors import ProbeError
+from tasks.errors import ProbeError, StoreBusy, StoreUnavailable
 from tasks.process import Liveness, ProcessIdentity
 
 log = logging.getLogger(__name__)
@@ -37,16 +37,32 @@ class Supervisor:
         #: how often the spool was found with nothing to read; grows
         self._empty_scans = empty_scans
         self._lose = lose
-        #: session → empty scans when its process was first found gone
+        #: session → the empty scan that began after its process was first found gone, by number
         self._gone: dict[str, int] = {}
+        self._hindered = False
 
     async def step(self) -> list[str]:
-        """Look at every live session's process once. Returns the sessions that were lost."""
+        """Look at every live session's process once. Returns the sessions that were lost.
+
+        What the store cannot do now is tried again at the next step.
+        """
+        try:
+            lost = await self._look()
+        except (StoreUnavailable, StoreBusy) as error:
+            if not self._hindered:
+                log.warning("cannot tell which sessions are lost, trying again error=%s", error)
+            self._hindered = True
+            return []
+        self._hindered = False
+        return lost
+
+    async def _look(self) -> list[str]:
         rows = await self._database.query(_LIVE, {"host": socket.gethostname()})
         gone = {row[0] for row in rows if _is_gone(*row[1:])}
         self._gone = {session: scans for session, scans in self._gone.items() if session in gone}
         scans = self._empty_scans()
-        lost = [session for session in gone if scans > self._gone.setdefault(session, scans)]
+        # One scan more: the next to end may have listed the spool before the process wrote its last word.
+        lost = [session for session in gone if scans > self._gone.setdefault(session, scans + 1)]
         if lost:
             log.info("processes ended without a SessionEnd sessions=%s", ",".join(lost))
             await self._lose(lost)

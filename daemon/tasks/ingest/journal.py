@@ -1,5 +1,6 @@
 """Remembers over a crash which files were being read, so that one which kills the reader is found and set aside."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ class CrashJournal:
                 self._counts[name] = self._counts.get(name, 0) + 1
         except (ValueError, AttributeError, TypeError):
             self._counts = {}
-        self._write()
+        with contextlib.suppress(OSError):
+            self._write()
 
     def is_lonely(self, name: str) -> bool:
         return self._counts.get(name, 0) >= ALONE_AFTER
@@ -37,14 +39,24 @@ class CrashJournal:
         self._write()
 
     def release(self, names: Iterable[str]) -> None:
-        """These are stored, set aside or left for later."""
+        """These are stored, set aside or left for later. Never raises: a full disk must not undo what is done."""
         for name in names:
             self._in_hand.discard(name)
             self._counts.pop(name, None)
-        self._write()
+        with contextlib.suppress(OSError):
+            self._write()
+
+    def keep(self, present: Iterable[str]) -> None:
+        """Forget the counts of all other files: a later file may have the same name."""
+        if self._counts:
+            left = self._counts.keys() & set(present)
+            self._counts = {name: count for name, count in self._counts.items() if name in left}
 
     def close(self) -> None:
-        os.close(self._fd)
+        """A clean end: what was in hand has crashed nobody."""
+        self.release(list(self._in_hand))
+        fd, self._fd = self._fd, -1  # a thread left behind must not write to whatever gets this number next
+        os.close(fd)
 
     def _write(self) -> None:
         content = json.dumps({"in_hand": sorted(self._in_hand), "counts": self._counts}).encode()

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,12 @@ InThread = Callable[[Callable[[], T]], "asyncio.Future[T]"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds between tries while the environment fails (disk full, I/O errors).
-BACKOFF_MIN, BACKOFF_MAX = 1.0, 60.0
+#: Seconds between tries while the environment fails (disk full, I/O errors): what recovers is noticed within 10 s.
+BACKOFF_MIN, BACKOFF_MAX = 1.0, 5.0
+#: Seconds between lines in the log about the same trouble.
+REMIND_INTERVAL = 60.0
+#: A file system with less than this left is a full one; SQLite does not always say so.
+LITTLE_SPACE = 256 << 10
 
 
 @dataclass(slots=True)
@@ -77,11 +82,13 @@ class Ingest:
         self._journal_file: Path = settings.data_dir / "ingest.journal"
         self._redactor = redactor
         self._intake: Intake | None = None
-        self._lock = asyncio.Lock()
+        self._draining = asyncio.Lock()
+        self._writing = asyncio.Lock()
         # One thread for all work on files: two of them would only wait for each other at the interpreter lock.
         self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tasksd-spool")
         self._backoff = 0.0
         self._retry_at = 0.0
+        self._logged_at = -REMIND_INTERVAL
 
     async def start(self) -> None:
         """Prepare the directories and take over what a crash may have left."""
@@ -95,7 +102,7 @@ class Ingest:
         self.health.last_event_at = (await self._database.query("SELECT max(last_event_at) FROM sessions"))[0][0]
 
     def close(self) -> None:
-        self._files.shutdown()
+        self._files.shutdown(wait=False, cancel_futures=True)
         if self._intake is not None:
             self._journal.close()
 
@@ -106,21 +113,20 @@ class Ingest:
         """
         if time.monotonic() < self._retry_at:
             return 0
-        async with self._lock:
+        async with self._draining:
             try:
                 with _no_collecting():
                     stored = await self._drain()
             except (StoreUnavailable, StoreBusy, OSError) as error:
                 await self._back_off(error)
                 return 0
-        if self.health.degraded:
-            log.warning("ingestion works again after=%s", self.health.degraded)
-        self.health.degraded, self._backoff = None, 0.0
+        self._backoff = 0.0
+        self._note(self._intake.trouble if self._intake else None)
         return stored
 
     async def lose(self, session_uuids: Sequence[str]) -> None:
         """Record that the processes of these sessions are gone without a SessionEnd."""
-        async with self._lock:
+        async with self._writing:
             await self._ledger.lose(session_uuids)
 
     async def _drain(self) -> int:
@@ -131,7 +137,7 @@ class Ingest:
         async with _ReadAhead(intake, self._in_thread, intake.batches(await self._in_thread(self._survey))) as ahead:
             while (batch := await ahead.next()) is not None:
                 try:
-                    stored += await self._store(intake, batch, ahead.begin)
+                    stored += await _whole(self._store(intake, batch, ahead.begin))
                 except BaseException:
                     intake.abandon(batch)
                     raise
@@ -142,17 +148,16 @@ class Ingest:
         entries = self._spool.scan()
         health = self.health
         health.usage = self._spool.usage(entries)
-        health.full = self._spool.mark_full(health.usage)
+        with contextlib.suppress(OSError):  # no room for the marker is no reason to read nothing
+            health.full = self._spool.mark_full(health.usage)
         health.dropped = self._spool.dropped()
         health.quarantined = self._quarantine.count()
         health.last_progress = time.monotonic()
         return entries
 
     async def _store(self, intake: Intake, batch: Batch, on_commit: Callable[[], None]) -> int:
-        outcome = await self._ledger.store(batch.digests, on_commit=on_commit)
-        for refused, detail in outcome.refused:
-            await self._in_thread(lambda refused=refused, detail=detail: intake.refuse(refused, detail))  # type: ignore[misc]
-        await self._in_thread(lambda: intake.finish(batch, outcome.done))
+        async with self._writing:
+            outcome = await self._ledger.store(batch.digests, on_commit=on_commit)
         fresh = outcome.fresh
         if fresh:
             health = self.health
@@ -161,6 +166,9 @@ class Ingest:
             self._on_stored(fresh)
         self.health.duplicates += outcome.duplicates
         self.health.last_progress = time.monotonic()
+        for refused, detail in outcome.refused:
+            await self._in_thread(lambda refused=refused, detail=detail: intake.refuse(refused, detail))  # type: ignore[misc]
+        await self._in_thread(lambda: intake.finish(batch, outcome.done))
         return len(fresh)
 
     def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
@@ -169,11 +177,39 @@ class Ingest:
     async def _back_off(self, error: Exception) -> None:
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
         self._retry_at = time.monotonic() + self._backoff
-        self.health.degraded = str(error)[:300]
         self.health.last_progress = time.monotonic()
-        log.error("ingestion waits, nothing is lost seconds=%g error=%s", self._backoff, error)
-        if "full" in str(error) or "space" in str(error):
-            await asyncio.to_thread(release_reserve, self._database.path)
+        self._note(str(error))
+        if await self._in_thread(lambda: _is_full(self._database.path)):
+            await self._in_thread(lambda: release_reserve(self._database.path))
+
+    def _note(self, trouble: str | None) -> None:
+        """Take note of what is wrong, or that nothing is any more; say so once, and again every minute."""
+        before, self.health.degraded = self.health.degraded, trouble[:300] if trouble else None
+        now = time.monotonic()
+        if trouble is None:
+            if before is not None:
+                log.warning("ingestion works again after=%s", before)
+        elif before is None or now - self._logged_at >= REMIND_INTERVAL:
+            log.error("ingestion is hindered, nothing is lost error=%s", trouble)
+            self._logged_at = now
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, whatever happens to the caller: a second reader would store what half of it has stored."""
+    task = asyncio.create_task(work, name="ingest-store")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _is_full(database: Path) -> bool:
+    try:
+        state = os.statvfs(database.parent)
+    except OSError:
+        return False
+    return state.f_bavail * state.f_frsize < LITTLE_SPACE or (state.f_files > 0 and state.f_favail == 0)
 
 
 @contextlib.contextmanager
@@ -220,6 +256,7 @@ class _ReadAhead:
         if self._reading is None:
             return None
         try:
-            return await self._reading
+            return await asyncio.shield(self._reading)
         finally:
-            self._reading = None
+            if self._reading.done():  # a caller that is cancelled leaves it to __aexit__
+                self._reading = None
