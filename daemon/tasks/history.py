@@ -79,7 +79,11 @@ def session(query: Query, id_: str) -> Record:
     as [all, failed]. Raises NoSuchSession.
     """
     prefix = id_.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    rows = query(f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' LIMIT 2", [prefix])
+    rows = query(
+        f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2", [prefix, id_]
+    )
+    if rows and rows[0][0] == id_:
+        rows = rows[:1]
     if len(rows) != 1:
         raise NoSuchSession(f"several session ids begin with {id_}" if rows else f"no session has the id {id_}")
     found = _with_running(query, rows)[0]

@@ -2,6 +2,6 @@
 
 from tasks.api.app import create_app
 from tasks.api.context import Bell, Context
-from tasks.api.server import ApiServer, bind_unix_socket
+from tasks.api.server import ApiServer, Limits, bind_unix_socket
 
-__all__ = ["ApiServer", "Bell", "Context", "bind_unix_socket", "create_app"]
+__all__ = ["ApiServer", "Bell", "Context", "Limits", "bind_unix_socket", "create_app"]

@@ -15,6 +15,8 @@ from tasks.database import Reader
 router = APIRouter(tags=["events"])
 
 PAGE = 200
+#: SQLite's largest integer.
+MAX_SEQ = (1 << 63) - 1
 #: Seconds of silence after which a stream sends a comment, so that a dead reader is noticed.
 HEARTBEAT = 15.0
 
@@ -39,10 +41,14 @@ async def read_events(
     ctx: Ctx,
     session: str | None = None,
     kind: str | None = None,
-    after: Annotated[int | None, Query(ge=0, description="events that arrived after this seq, oldest first")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=MAX_SEQ, description="events that arrived after this seq, oldest first")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     follow: Annotated[bool, Query(description="stream events as they are stored (text/event-stream)")] = False,
-    last_event_id: Annotated[int | None, Header(description="where an interrupted stream goes on")] = None,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=MAX_SEQ, description="where an interrupted stream goes on")
+    ] = None,
 ) -> Any:
     """The latest `limit` events, or those after a seq; in order of arrival."""
     start = last_event_id if last_event_id is not None else after
@@ -59,17 +65,21 @@ async def read_events(
 
 
 async def _stream(ctx: Context, session: str | None, kind: str | None, after: int) -> AsyncIterator[str]:
-    def look(reader: Reader) -> list[history.Record]:
-        return history.events(reader.query, session=session, kind=kind, after=after, limit=PAGE)
+    def look(reader: Reader) -> tuple[int, list[history.Record]]:
+        newest = reader.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
+        return newest, history.events(reader.query, session=session, kind=kind, after=after, limit=PAGE)
 
     # The database is the queue: a slow reader holds nothing up and misses nothing.
     yield ": tasksd\n\n"
     while not ctx.stopping.is_set():
-        found = await ctx.database.read(look)
+        rings = ctx.stored.rings
+        newest, found = await ctx.database.read(look)
         for one in found:
             event = StoredEvent(**one)
             after = event.seq
             name = event.kind if event.kind.isalnum() else "event"
             yield f"id: {event.seq}\nevent: {name}\ndata: {event.model_dump_json()}\n\n"
-        if not found and not await ctx.stored.wait(HEARTBEAT):
-            yield ": still here\n\n"
+        if not found:
+            after = max(after, newest)  # none of those up to the newest was asked for: they need not be looked at again
+            if not await ctx.stored.wait(rings, HEARTBEAT):
+                yield ": still here\n\n"

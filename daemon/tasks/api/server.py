@@ -8,9 +8,11 @@ import socket
 import stat
 import struct
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -19,13 +21,28 @@ from tasks.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 32
-#: Bytes of one request, head and body.
-MAX_REQUEST = 64 << 10
-#: Seconds for the head of a first request, and between requests on an open connection.
-FIRST_REQUEST_TIMEOUT, IDLE_TIMEOUT = 5.0, 60
 #: Seconds that requests under way get when the daemon stops.
 GRACE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take."""
+
+    connections: int = 32
+    #: bytes of one request, head and body
+    request: int = 64 << 10
+    #: seconds for a request to arrive, counted from the connection or from its first byte
+    arrival: float = 5.0
+    #: seconds between requests on an open connection
+    idle: int = 60
+    #: seconds in which a reader that lags behind must take something
+    drain: float = 5.0
+    #: bytes written and not yet taken at which a reader lags behind
+    unread: int = 256 << 10
+
+
+DEFAULT_LIMITS = Limits()
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -47,14 +64,16 @@ def bind_unix_socket(path: Path) -> socket.socket:
                 f"{path.parent} is not private to this user: `chmod 700 {path.parent}`, or remove it"
             )
         path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        listener.listen(MAX_CONNECTIONS)
-        listener.setblocking(False)
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            before = os.umask(0o177)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            listener.listen(64)
+            listener.setblocking(False)
+            stack.pop_all()
     except OSError as error:
         raise StoreUnavailable(f"cannot listen on {path}: {error}") from error
     return listener
@@ -63,7 +82,7 @@ def bind_unix_socket(path: Path) -> socket.socket:
 class ApiServer:
     """An ASGI server on one socket, run by whoever enters it; no signal handlers, no ticking."""
 
-    def __init__(self, app: Any, listener: socket.socket) -> None:
+    def __init__(self, app: Any, listener: socket.socket, limits: Limits = DEFAULT_LIMITS) -> None:
         self._config = uvicorn.Config(
             app,
             lifespan="off",
@@ -71,11 +90,12 @@ class ApiServer:
             access_log=False,
             server_header=False,
             date_header=False,  # its value would need a tick
-            timeout_keep_alive=IDLE_TIMEOUT,
-            h11_max_incomplete_event_size=MAX_REQUEST,
+            timeout_keep_alive=limits.idle,
+            h11_max_incomplete_event_size=limits.request,
             ws="none",
         )
         self._config.load()
+        self._limits = limits
         self._state = ServerState()
         self._listener = listener
         self._server: asyncio.Server | None = None
@@ -98,14 +118,20 @@ class ApiServer:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _protocol(self) -> "_OwnerOnlyProtocol":
-        return _OwnerOnlyProtocol(self._config, self._state, {}, asyncio.get_running_loop())
+        return _OwnerOnlyProtocol(self._limits, self._config, self._state, asyncio.get_running_loop())
 
 
 class _OwnerOnlyProtocol(H11Protocol):
     """HTTP/1.1 for processes of this user, with bounds on connections, request size and patience."""
 
-    _waiting: asyncio.TimerHandle | None = None
-    _received = 0
+    def __init__(
+        self, limits: Limits, config: uvicorn.Config, state: ServerState, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(config, state, {}, loop)
+        self._limits = limits
+        self._received = 0
+        self._arriving: asyncio.TimerHandle | None = None
+        self._draining: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -113,37 +139,53 @@ class _OwnerOnlyProtocol(H11Protocol):
         if owner is not None and owner != os.geteuid():
             log.warning("refused a connection of another user uid=%d", owner)
             transport.abort()
-        elif len(self.connections) > MAX_CONNECTIONS:
+        elif len(self.connections) > self._limits.connections:
             transport.write(_BUSY % (len(_BUSY_BODY), _BUSY_BODY))
             transport.close()
         else:
-            self._waiting = self.loop.call_later(FIRST_REQUEST_TIMEOUT, self._give_up)
+            transport.set_write_buffer_limits(high=self._limits.unread)
+            self._arriving = self.loop.call_later(self._limits.arrival, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         self._received += len(data)
-        idle = self.cycle is None or self.cycle.response_complete
-        if self._received > MAX_REQUEST and not idle:
-            self.transport.abort()
+        if self._received > self._limits.request and self.conn.their_state is not h11.IDLE:
+            self.transport.abort()  # a head that is too long gets an answer instead
             return
         super().data_received(data)
-        if self.cycle is not None and self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
+        if not begun and self.conn.their_state is not h11.SEND_BODY:
+            self._stop_waiting()
+        elif self._arriving is None and not self.transport.is_closing():
+            self._arriving = self.loop.call_later(self._limits.arrival, self.transport.abort)
 
     def on_response_complete(self) -> None:
         self._received = 0
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._draining = self.loop.call_later(self._limits.drain, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_draining()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._stop_waiting()
+        self._stop_draining()
         super().connection_lost(exc)
 
-    def _give_up(self) -> None:
-        if self.cycle is None:
-            self.transport.abort()
+    def _stop_waiting(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
+
+    def _stop_draining(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
 
 
 def _peer_uid(peer: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel
 
 from tasks import history
@@ -84,7 +84,7 @@ async def list_sessions(
 
 
 @router.get("/sessions/{session_uuid}")
-async def read_session(ctx: Ctx, session_uuid: str) -> SessionDetails:
+async def read_session(ctx: Ctx, session_uuid: Annotated[str, Path(max_length=256)]) -> SessionDetails:
     """One session; a unique beginning of its id will do."""
     try:
         found = await ctx.database.read(lambda reader: history.session(reader.query, session_uuid))

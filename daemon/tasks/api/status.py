@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from tasks import history
 from tasks.api.access import Ctx
 from tasks.api.context import Context
+from tasks.errors import StoreError, StoreUnavailable
 
 router = APIRouter(tags=["status"])
 
@@ -57,7 +58,11 @@ class Status(BaseModel):
 @router.get("/status")
 async def read_status(ctx: Ctx) -> Status:
     health = ctx.ingest.health
-    waiting = ctx.spool.usage(await asyncio.to_thread(ctx.spool.scan))
+    waiting, degraded = health.usage, health.degraded
+    try:
+        waiting = ctx.spool.usage(await asyncio.to_thread(ctx.spool.scan))
+    except (OSError, StoreUnavailable) as error:
+        degraded = degraded or f"the spool cannot be read: {error}"
     return Status(
         daemon=DaemonStatus(
             pid=os.getpid(),
@@ -78,7 +83,7 @@ async def read_status(ctx: Ctx) -> Status:
             events_total=health.events_total,
             last_event_at=health.last_event_at,
             duplicates=health.duplicates,
-            degraded=health.degraded,
+            degraded=degraded,
         ),
         sessions=await _session_counts(ctx),
         watcher=ctx.watcher(),
@@ -90,7 +95,7 @@ async def _session_counts(ctx: Context) -> dict[str, int]:
     try:
         async with asyncio.timeout(COUNT_TIMEOUT):
             ctx.session_counts = await ctx.database.read(lambda reader: history.session_counts(reader.query, now=now))
-    except TimeoutError:
+    except (TimeoutError, StoreError):
         pass  # the last known count is better than a late answer
     return ctx.session_counts
 
