@@ -78,7 +78,7 @@ CREATE TABLE subagents (
 -- Every hook event, in order of arrival. The large parts of tool calls are not repeated here: see tool_usage.parameters.
 CREATE TABLE events (
     seq           INTEGER PRIMARY KEY,
-    event_id      BLOB NOT NULL UNIQUE,             -- 16 bytes: hash of the payload and of its time
+    event_id      BLOB NOT NULL UNIQUE,             -- 16 bytes: hash of the payload, hash of its time, origin
     timestamp     INTEGER NOT NULL,
     session_uuid  TEXT NOT NULL,
     kind          TEXT NOT NULL,                    -- hook_event_name
@@ -189,67 +189,90 @@ CREATE TABLE counters (
     value  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Roll-ups, kept by the triggers below and by nothing else. Quarter hours are the finest grain in which every time zone's
--- days begin; a quarter is its first millisecond divided by 900000.
+-- Roll-ups, kept by the triggers below and by nothing else: the same sums in slots of several lengths, so that any span of
+-- time is a few long slots and some short ones at its edges. A slot is its first millisecond divided by its grain, in UTC.
+-- Every time zone's days begin on a quarter hour.
+CREATE TABLE rollup_grain (
+    grain      INTEGER PRIMARY KEY,                 -- milliseconds
+    durations  INTEGER NOT NULL CHECK (durations IN (0, 1))  -- whether duration_rollup has slots of it
+) STRICT;
+INSERT INTO rollup_grain (grain, durations)
+VALUES (60000, 0), (900000, 0), (3600000, 1), (21600000, 1), (86400000, 1);
+
 CREATE TABLE tool_rollup (
-    quarter       INTEGER NOT NULL,
+    grain         INTEGER NOT NULL,
+    slot          INTEGER NOT NULL,
     tool_name     TEXT NOT NULL,
     calls         INTEGER NOT NULL,
     successes     INTEGER NOT NULL,
     timed         INTEGER NOT NULL,                 -- calls whose duration is known
     duration_sum  REAL NOT NULL,
     duration_max  REAL,
-    PRIMARY KEY (quarter, tool_name)
+    PRIMARY KEY (grain, slot, tool_name)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE error_rollup (
-    quarter         INTEGER NOT NULL,
+    grain           INTEGER NOT NULL,
+    slot            INTEGER NOT NULL,
     tool_name       TEXT NOT NULL,
     error_category  TEXT NOT NULL,
     calls           INTEGER NOT NULL,
-    PRIMARY KEY (quarter, tool_name, error_category)
+    PRIMARY KEY (grain, slot, tool_name, error_category)
 ) STRICT, WITHOUT ROWID;
 
--- Durations by the hour (first millisecond / 3600000), for percentiles over more calls than can be sorted.
+-- For percentiles over more calls than can be sorted.
 CREATE TABLE duration_rollup (
-    hour       INTEGER NOT NULL,
+    grain      INTEGER NOT NULL,
+    slot       INTEGER NOT NULL,
     tool_name  TEXT NOT NULL,
     bucket     INTEGER NOT NULL,
     calls      INTEGER NOT NULL,
-    PRIMARY KEY (hour, tool_name, bucket)
+    PRIMARY KEY (grain, slot, tool_name, bucket)
 ) STRICT, WITHOUT ROWID;
 
--- Bucket b holds durations from 2^((b-1)/4) up to the next one's lower bound; bucket 0 what is below 1 ms.
+-- Bucket b holds durations from 2^((b-1)/3) ms up to the next one's lower bound; bucket 0 what is below 1 ms.
 CREATE TABLE duration_bucket (
     lower_ms  REAL PRIMARY KEY,
     bucket    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO duration_bucket (lower_ms, bucket)
-WITH RECURSIVE bound (bucket, lower_ms) AS (
-    VALUES (1, 1.0)
-    UNION ALL
-    SELECT bucket + 1, lower_ms * 1.189207115002721 FROM bound WHERE bucket < 100
-)
-SELECT 0.0, 0 UNION ALL SELECT lower_ms, bucket FROM bound;
+WITH RECURSIVE bound (bucket) AS (VALUES (1) UNION ALL SELECT bucket + 1 FROM bound WHERE bucket < 80)
+SELECT 0.0, 0
+UNION ALL
+SELECT (1 << (bucket - 1) / 3) * CASE (bucket - 1) % 3 WHEN 0 THEN 1.0 WHEN 1 THEN 1.2599210498948732 ELSE 1.5874010519681994 END,
+       bucket
+FROM bound;
 
-CREATE TRIGGER tool_usage_insert AFTER INSERT ON tool_usage BEGIN
-    INSERT INTO tool_rollup (quarter, tool_name, calls, successes, timed, duration_sum, duration_max)
-    VALUES (NEW.timestamp / 900000, NEW.tool_name, 1, NEW.success, NEW.duration_ms IS NOT NULL,
-            coalesce(NEW.duration_ms, 0.0), NEW.duration_ms)
-    ON CONFLICT (quarter, tool_name) DO UPDATE SET
+-- What the triggers add a call to. Not a table: inserting here is adding.
+CREATE VIEW counted_call AS
+SELECT timestamp, tool_name, success, error_category, duration_ms FROM tool_usage WHERE 0;
+
+CREATE TRIGGER counted_call_insert INSTEAD OF INSERT ON counted_call BEGIN
+    INSERT INTO tool_rollup (grain, slot, tool_name, calls, successes, timed, duration_sum, duration_max)
+    SELECT grain, NEW.timestamp / grain, NEW.tool_name, 1, NEW.success, NEW.duration_ms IS NOT NULL,
+           coalesce(NEW.duration_ms, 0.0), NEW.duration_ms
+    FROM rollup_grain WHERE true
+    ON CONFLICT (grain, slot, tool_name) DO UPDATE SET
         calls = calls + 1,
         successes = successes + excluded.successes,
         timed = timed + excluded.timed,
         duration_sum = duration_sum + excluded.duration_sum,
         duration_max = max(coalesce(duration_max, excluded.duration_max), coalesce(excluded.duration_max, duration_max));
-    INSERT INTO error_rollup (quarter, tool_name, error_category, calls)
-    SELECT NEW.timestamp / 900000, NEW.tool_name, NEW.error_category, 1 WHERE NEW.success = 0
-    ON CONFLICT (quarter, tool_name, error_category) DO UPDATE SET calls = calls + 1;
-    INSERT INTO duration_rollup (hour, tool_name, bucket, calls)
-    SELECT NEW.timestamp / 3600000, NEW.tool_name,
-           (SELECT bucket FROM duration_bucket WHERE lower_ms <= NEW.duration_ms ORDER BY lower_ms DESC LIMIT 1), 1
-    WHERE NEW.duration_ms >= 0
-    ON CONFLICT (hour, tool_name, bucket) DO UPDATE SET calls = calls + 1;
+    INSERT INTO error_rollup (grain, slot, tool_name, error_category, calls)
+    SELECT grain, NEW.timestamp / grain, NEW.tool_name, NEW.error_category, 1
+    FROM rollup_grain WHERE NEW.success = 0
+    ON CONFLICT (grain, slot, tool_name, error_category) DO UPDATE SET calls = calls + 1;
+    INSERT INTO duration_rollup (grain, slot, tool_name, bucket, calls)
+    SELECT grain, NEW.timestamp / grain, NEW.tool_name, bucket, 1
+    FROM (SELECT bucket FROM duration_bucket WHERE lower_ms <= NEW.duration_ms ORDER BY lower_ms DESC LIMIT 1)
+         JOIN rollup_grain ON durations
+    WHERE true
+    ON CONFLICT (grain, slot, tool_name, bucket) DO UPDATE SET calls = calls + 1;
+END;
+
+CREATE TRIGGER tool_usage_insert AFTER INSERT ON tool_usage BEGIN
+    INSERT INTO counted_call (timestamp, tool_name, success, error_category, duration_ms)
+    VALUES (NEW.timestamp, NEW.tool_name, NEW.success, NEW.error_category, NEW.duration_ms);
 END;
 
 -- A stronger source replaces a weaker one in place; the roll-ups follow. Only rows without a duration are ever replaced,
@@ -257,28 +280,18 @@ END;
 CREATE TRIGGER tool_usage_update AFTER UPDATE OF timestamp, tool_name, success, error_category, duration_ms ON tool_usage BEGIN
     SELECT raise(ABORT, 'a timed call cannot be replaced') WHERE OLD.duration_ms IS NOT NULL;
     UPDATE tool_rollup SET calls = calls - 1, successes = successes - OLD.success
-    WHERE quarter = OLD.timestamp / 900000 AND tool_name = OLD.tool_name;
+    FROM rollup_grain AS g
+    WHERE tool_rollup.grain = g.grain AND slot = OLD.timestamp / g.grain AND tool_name = OLD.tool_name;
     DELETE FROM tool_rollup
-    WHERE quarter = OLD.timestamp / 900000 AND tool_name = OLD.tool_name AND calls = 0;
+    WHERE calls = 0 AND tool_name = OLD.tool_name
+      AND (grain, slot) IN (SELECT grain, OLD.timestamp / grain FROM rollup_grain);
     UPDATE error_rollup SET calls = calls - 1
-    WHERE quarter = OLD.timestamp / 900000 AND tool_name = OLD.tool_name AND error_category = OLD.error_category;
+    FROM rollup_grain AS g
+    WHERE error_rollup.grain = g.grain AND slot = OLD.timestamp / g.grain AND tool_name = OLD.tool_name
+      AND error_category = OLD.error_category;
     DELETE FROM error_rollup
-    WHERE quarter = OLD.timestamp / 900000 AND tool_name = OLD.tool_name AND calls = 0;
-    INSERT INTO tool_rollup (quarter, tool_name, calls, successes, timed, duration_sum, duration_max)
-    VALUES (NEW.timestamp / 900000, NEW.tool_name, 1, NEW.success, NEW.duration_ms IS NOT NULL,
-            coalesce(NEW.duration_ms, 0.0), NEW.duration_ms)
-    ON CONFLICT (quarter, tool_name) DO UPDATE SET
-        calls = calls + 1,
-        successes = successes + excluded.successes,
-        timed = timed + excluded.timed,
-        duration_sum = duration_sum + excluded.duration_sum,
-        duration_max = max(coalesce(duration_max, excluded.duration_max), coalesce(excluded.duration_max, duration_max));
-    INSERT INTO error_rollup (quarter, tool_name, error_category, calls)
-    SELECT NEW.timestamp / 900000, NEW.tool_name, NEW.error_category, 1 WHERE NEW.success = 0
-    ON CONFLICT (quarter, tool_name, error_category) DO UPDATE SET calls = calls + 1;
-    INSERT INTO duration_rollup (hour, tool_name, bucket, calls)
-    SELECT NEW.timestamp / 3600000, NEW.tool_name,
-           (SELECT bucket FROM duration_bucket WHERE lower_ms <= NEW.duration_ms ORDER BY lower_ms DESC LIMIT 1), 1
-    WHERE NEW.duration_ms >= 0
-    ON CONFLICT (hour, tool_name, bucket) DO UPDATE SET calls = calls + 1;
+    WHERE calls = 0 AND tool_name = OLD.tool_name AND error_category = OLD.error_category
+      AND (grain, slot) IN (SELECT grain, OLD.timestamp / grain FROM rollup_grain);
+    INSERT INTO counted_call (timestamp, tool_name, success, error_category, duration_ms)
+    VALUES (NEW.timestamp, NEW.tool_name, NEW.success, NEW.error_category, NEW.duration_ms);
 END;

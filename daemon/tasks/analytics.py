@@ -8,18 +8,18 @@ from typing import Any
 
 from tasks.config import load
 from tasks.database import Reader, Row
-
-QUARTER = 900_000  # milliseconds
-DAY = 86_400_000  # milliseconds
+from tasks.rollups import DAY, cover, span_clause
 
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 _ERROR_RATES = """
+WITH span (grain, first, last) AS (VALUES {span})
 SELECT error_category, sum(calls) FROM (
-    SELECT error_category, calls FROM error_rollup WHERE quarter BETWEEN :first_quarter AND :last_quarter
+    SELECT error_category, calls
+    FROM span JOIN error_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
     UNION ALL
     SELECT error_category, count(*) FROM tool_usage
-    WHERE timestamp >= :since AND timestamp < :first_quarter * 900000 AND success = 0 GROUP BY error_category
+    WHERE timestamp >= :since AND timestamp < :start AND success = 0 GROUP BY error_category
 ) GROUP BY error_category ORDER BY sum(calls) DESC, error_category
 """
 
@@ -40,13 +40,14 @@ class AnalyticsDB:
         if not 0 < days < math.inf:
             raise ValueError(f"days = {days}: a number above 0 is needed")
         now = time.time_ns() // 1_000_000
-        return error_rates(self._reader.query, since=now - round(min(days * DAY, now)), until=now)
+        return error_rates(self._reader.query, since=now - round(min(days * DAY, now)))
 
     def close(self) -> None:
         self._reader.close()
 
 
-def error_rates(query: Query, *, since: int, until: int) -> dict[str, int]:
-    """Failed calls by error category from `since`, exactly, to the end of the quarter hour of `until` (epoch milliseconds)."""
-    span = {"since": since, "first_quarter": -(-since // QUARTER), "last_quarter": until // QUARTER}
-    return dict(map(tuple, query(_ERROR_RATES, span)))
+def error_rates(query: Query, *, since: int, until: int | None = None) -> dict[str, int]:
+    """Failed calls by error category from `since` to the end of the minute of `until` (epoch milliseconds; None: no end)."""
+    start, slots = cover(since, until)
+    rows = query(_ERROR_RATES.format(span=span_clause(slots)), {"since": since, "start": start})
+    return dict(map(tuple, rows))

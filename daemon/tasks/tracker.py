@@ -14,11 +14,10 @@ from tasks.categories import categorize
 from tasks.config import load, secret_key
 from tasks.database import Row, SyncDatabase, Write
 from tasks.redaction import Redactor
+from tasks.rollups import DURATION_GRAINS, HOUR, MINUTE, cover, span_clause
 from tasks.words import CallSource, PrivacyLevel
 
-QUARTER = 900_000  # milliseconds
-HOUR = 3_600_000  # milliseconds
-#: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 19 %, interpolated).
+#: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 26 %, interpolated).
 EXACT_LIMIT = 5_000
 
 #: The longest time that a call may claim: a hundred years, in milliseconds.
@@ -33,35 +32,43 @@ VALUES (:timestamp, :session_uuid, :task_id, :tool_name, :parameters, :success, 
         :duration_ms, :tokens, :screenshot_path, :source)
 """
 
-# Quarter hours that lie wholly in the span come from the roll-up, the rest of the first one from the rows.
+# Slots come from the roll-ups, the part of a minute before the first of them from the rows.
 _CALLS = """
+WITH span (grain, first, last) AS (VALUES {span})
 SELECT tool_name, sum(calls), sum(successes), sum(timed), sum(duration_sum), max(duration_max) FROM (
     SELECT tool_name, calls, successes, timed, duration_sum, duration_max
-    FROM tool_rollup WHERE quarter BETWEEN :first_quarter AND :last_quarter
+    FROM span JOIN tool_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
     UNION ALL
     SELECT tool_name, count(*), sum(success), count(duration_ms), total(duration_ms), max(duration_ms)
-    FROM tool_usage WHERE timestamp >= :since AND timestamp < :first_quarter * 900000 GROUP BY tool_name
+    FROM tool_usage WHERE timestamp >= :since AND timestamp < :start GROUP BY tool_name
 ) GROUP BY tool_name ORDER BY sum(calls) DESC, tool_name
 """
 
 _ERRORS = """
+WITH span (grain, first, last) AS (VALUES {span})
 SELECT tool_name, error_category, sum(calls) FROM (
-    SELECT tool_name, error_category, calls FROM error_rollup WHERE quarter BETWEEN :first_quarter AND :last_quarter
+    SELECT tool_name, error_category, calls
+    FROM span JOIN error_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
     UNION ALL
     SELECT tool_name, error_category, count(*) FROM tool_usage
-    WHERE timestamp >= :since AND timestamp < :first_quarter * 900000 AND success = 0
-    GROUP BY tool_name, error_category
+    WHERE timestamp >= :since AND timestamp < :start AND success = 0 GROUP BY tool_name, error_category
 ) GROUP BY tool_name, error_category ORDER BY sum(calls) DESC, error_category
 """
 
 _DURATIONS = """
 SELECT tool_name, duration_ms FROM tool_usage
-WHERE timestamp >= :since AND timestamp < (:last_quarter + 1) * 900000 AND duration_ms IS NOT NULL
+WHERE timestamp >= :since AND timestamp < :end AND duration_ms IS NOT NULL
 """
 
+# Of the hour in which the span begins, the part that lies in it counts.
 _HISTOGRAM = """
-SELECT tool_name, bucket, sum(CASE WHEN hour = :first_hour THEN calls * :weight ELSE calls END)
-FROM duration_rollup WHERE hour BETWEEN :first_hour AND :last_hour GROUP BY tool_name, bucket ORDER BY tool_name, bucket
+WITH span (grain, first, last) AS (VALUES {span})
+SELECT tool_name, bucket, sum(calls) FROM (
+    SELECT tool_name, bucket, calls
+    FROM span JOIN duration_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
+    UNION ALL
+    SELECT tool_name, bucket, calls * :part FROM duration_rollup WHERE grain = 3600000 AND slot = :edge
+) GROUP BY tool_name, bucket ORDER BY tool_name, bucket
 """
 
 
@@ -137,7 +144,7 @@ class ToolUsageTracker:
         if not 0 < hours < math.inf:
             raise ValueError(f"hours = {hours}: a number above 0 is needed")
         now = time.time_ns() // 1_000_000
-        return tool_stats(self._database.query, since=now - round(min(hours * HOUR, now)), until=now)
+        return tool_stats(self._database.query, since=now - round(min(hours * HOUR, now)))
 
     def close(self) -> None:
         self._database.close()
@@ -163,18 +170,20 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def tool_stats(query: Query, *, since: int, until: int) -> dict[str, ToolStats]:
-    """Statistics by tool from `since`, exactly, to the end of the quarter hour of `until` (epoch milliseconds). The cost
-    grows with the span, not with the calls.
+def tool_stats(query: Query, *, since: int, until: int | None = None) -> dict[str, ToolStats]:
+    """Statistics by tool from `since` to the end of the minute of `until` (epoch milliseconds; None: no end).
+
+    The cost grows with the span, not with the calls.
     """
-    span = {"since": since, "first_quarter": -(-since // QUARTER), "last_quarter": until // QUARTER}
-    calls = query(_CALLS, span)
+    start, slots = cover(since, until)
+    span = span_clause(slots)
+    edge = {"since": since, "start": start}
+    calls = query(_CALLS.format(span=span), edge)
     errors: dict[str, dict[str, int]] = {}
-    for tool, category, count in query(_ERRORS, span):
+    for tool, category, count in query(_ERRORS.format(span=span), edge):
         errors.setdefault(tool, {})[category] = count
-    percentiles = (
-        _exact(query, span) if sum(row[3] for row in calls) <= EXACT_LIMIT else _estimated(query, since, until)
-    )
+    few = sum(row[3] for row in calls) <= EXACT_LIMIT
+    percentiles = (_exact if few else _estimated)(query, since, until)
     stats: dict[str, ToolStats] = {}
     for tool, count, successes, timed, total, longest in calls:
         p50, p95 = percentiles.get(tool, (None, None))
@@ -190,20 +199,19 @@ def tool_stats(query: Query, *, since: int, until: int) -> dict[str, ToolStats]:
     return stats
 
 
-def _exact(query: Query, span: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+def _exact(query: Query, since: int, until: int | None) -> dict[str, tuple[float, float]]:
+    end = (until // MINUTE + 1) * MINUTE if until is not None else 1 << 62
     durations: dict[str, list[float]] = {}
-    for tool, duration in query(_DURATIONS, span):
+    for tool, duration in query(_DURATIONS, {"since": since, "end": end}):
         durations.setdefault(tool, []).append(duration)
     return {tool: (percentile(sorted(all_), 0.5), percentile(sorted(all_), 0.95)) for tool, all_ in durations.items()}
 
 
-def _estimated(query: Query, since: int, until: int) -> dict[str, tuple[float, float]]:
-    first = since // HOUR
-    # Of the hour in which the span begins, the part that lies in it counts.
-    weight = 1 - (since - first * HOUR) / HOUR
-    bounds = {"first_hour": first, "last_hour": until // HOUR, "weight": weight}
+def _estimated(query: Query, since: int, until: int | None) -> dict[str, tuple[float, float]]:
+    start, slots = cover(since, until, DURATION_GRAINS)
+    edge = {"edge": start // HOUR - 1, "part": (start - since) / HOUR}
     histograms: dict[str, list[tuple[int, float]]] = {}
-    for tool, bucket, count in query(_HISTOGRAM, bounds):
+    for tool, bucket, count in query(_HISTOGRAM.format(span=span_clause(slots)), edge):
         histograms.setdefault(tool, []).append((bucket, count))
     return {tool: (histogram_percentile(h, 0.5), histogram_percentile(h, 0.95)) for tool, h in histograms.items()}
 
@@ -233,7 +241,12 @@ def histogram_percentile(histogram: Sequence[tuple[int, float]], part: float) ->
 
 def bucket_bounds(bucket: int) -> tuple[float, float]:
     """The durations, in milliseconds, that bucket `bucket` of duration_rollup holds; see schema.sql."""
-    return (0.0 if bucket == 0 else 2.0 ** ((bucket - 1) / 4)), 2.0 ** (bucket / 4)
+    return (0.0 if bucket == 0 else _third_octave(bucket - 1)), _third_octave(bucket)
+
+
+def _third_octave(step: int) -> float:
+    """2^(step/3), rounded as in schema.sql."""
+    return float(1 << step // 3) * (1.0, 1.2599210498948732, 1.5874010519681994)[step % 3]
 
 
 def _at_most(value: float | None, longest: float | None) -> float | None:

@@ -18,6 +18,7 @@ import pytest
 from tasks.database import Database, Reader, SyncDatabase, Write, restore_if_damaged
 from tasks.database.migrations import APPLICATION_ID, VERSION
 from tasks.errors import SchemaTooNew, StoreCorrupt, StoreError, StoreUnavailable
+from tasks.rollups import DURATION_GRAINS, GRAINS
 from tasks.tracker import bucket_bounds
 
 COUNT = (
@@ -788,24 +789,31 @@ async def test_the_roll_ups_say_what_the_rows_say(database: Database, seed: int)
             writes.append(Write.one(UPGRADE, (*random_call(chance), key)))
         await database.apply(writes)
     for table, keys, values, rows in (
-        ("tool_rollup", "quarter, tool_name", "calls, successes, timed, round(duration_sum, 6), duration_max",
-         "SELECT timestamp / 900000, tool_name, count(*), sum(success), count(duration_ms),"
-         " round(total(duration_ms), 6), max(duration_ms) FROM tool_usage GROUP BY 1, 2"),
-        ("error_rollup", "quarter, tool_name, error_category", "calls",
-         "SELECT timestamp / 900000, tool_name, error_category, count(*) FROM tool_usage"
-         " WHERE success = 0 GROUP BY 1, 2, 3"),
+        ("tool_rollup", "grain, slot, tool_name", "calls, successes, timed, round(duration_sum, 6), duration_max",
+         "SELECT grain, timestamp / grain, tool_name, count(*), sum(success), count(duration_ms),"
+         " round(total(duration_ms), 6), max(duration_ms) FROM tool_usage, rollup_grain GROUP BY 1, 2, 3"),
+        ("error_rollup", "grain, slot, tool_name, error_category", "calls",
+         "SELECT grain, timestamp / grain, tool_name, error_category, count(*) FROM tool_usage, rollup_grain"
+         " WHERE success = 0 GROUP BY 1, 2, 3, 4"),
     ):  # fmt: skip
         kept = await database.query(f"SELECT {keys}, {values} FROM {table}")
         assert sorted(kept) == sorted(await database.query(rows)), table
-    histogram: dict[tuple[int, str, int], int] = {}
+    histogram: dict[tuple[int, int, str, int], int] = {}
     for at, tool, duration in await database.query(
         "SELECT timestamp, tool_name, duration_ms FROM tool_usage WHERE duration_ms IS NOT NULL"
     ):
-        bucket = next(b for b in range(101) if bucket_bounds(b)[1] > duration * (1 + 1e-12))
-        place = (at // 3_600_000, tool, bucket)
-        histogram[place] = histogram.get(place, 0) + 1
-    kept_histogram = {row[:3]: row[3] for row in await database.query("SELECT * FROM duration_rollup")}
+        bucket = next(b for b in range(81) if bucket_bounds(b)[1] > duration)
+        for grain in DURATION_GRAINS:
+            place = (grain, at // grain, tool, bucket)
+            histogram[place] = histogram.get(place, 0) + 1
+    kept_histogram = {row[:4]: row[4] for row in await database.query("SELECT * FROM duration_rollup")}
     assert kept_histogram == histogram
+
+
+async def test_the_grain_table_holds_the_grains_that_spans_are_made_of(database: Database) -> None:
+    rows = await database.query("SELECT grain, durations FROM rollup_grain ORDER BY grain")
+    assert tuple(grain for grain, _ in rows) == GRAINS
+    assert tuple(grain for grain, durations in rows if durations) == DURATION_GRAINS
 
 
 async def test_a_timed_call_is_never_replaced(database: Database) -> None:
@@ -816,5 +824,5 @@ async def test_a_timed_call_is_never_replaced(database: Database) -> None:
 
 async def test_the_bucket_table_holds_the_bounds_that_the_tracker_computes(database: Database) -> None:
     rows = await database.query("SELECT bucket, lower_ms FROM duration_bucket ORDER BY bucket")
-    assert [bucket for bucket, _ in rows] == list(range(101))
-    assert [lower for _, lower in rows] == pytest.approx([bucket_bounds(bucket)[0] for bucket, _ in rows], rel=1e-9)
+    assert [bucket for bucket, _ in rows] == list(range(81))
+    assert [lower for _, lower in rows] == [bucket_bounds(bucket)[0] for bucket, _ in rows]

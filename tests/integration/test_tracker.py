@@ -14,8 +14,11 @@ import pytest
 from tasks.analytics import AnalyticsDB, error_rates
 from tasks.database import Database, Reader, Write
 from tasks.errors import StoreUnavailable, TasksError
-from tasks.tracker import EXACT_LIMIT, HOUR, QUARTER, ToolUsageTracker, tool_stats
+from tasks.rollups import HOUR, MINUTE
+from tasks.tracker import EXACT_LIMIT, ToolUsageTracker, tool_stats
 from tasks.words import ErrorCategory
+
+QUARTER = 15 * MINUTE
 
 #: A whole hour in the past.
 NOON = 1_700_000_000_000 // HOUR * HOUR

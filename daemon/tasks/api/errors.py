@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from tasks import history
-from tasks.analytics import DAY, error_rates
+from tasks.analytics import error_rates
 from tasks.api.access import Ctx
+from tasks.rollups import DAY
 from tasks.words import ErrorCategory
 
 router = APIRouter(tags=["statistics"])
@@ -30,7 +31,7 @@ class FailedCall(BaseModel):
 async def read_errors(ctx: Ctx, days: Annotated[float, Query(gt=0, le=3660)] = 7) -> dict[str, int]:
     """Failed calls by category over the last `days`, the most frequent first."""
     now = time.time_ns() // 1_000_000
-    return await ctx.database.read(lambda reader: error_rates(reader.query, since=now - round(days * DAY), until=now))
+    return await ctx.database.read(lambda reader: error_rates(reader.query, since=now - round(days * DAY)))
 
 
 @router.get("/errors/recent")

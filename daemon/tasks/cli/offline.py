@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks import analytics, history, tracker
+from tasks import analytics, history, rollups, tracker
 from tasks.cli.questions import Question
 from tasks.client import DaemonSilent
 from tasks.config import Settings
@@ -94,10 +94,10 @@ def _from_file(question: Question, reader: Reader) -> Any:
             live = [status for status in SessionStatus if not (values["live"] and status.is_over)]
             return history.sessions(reader.query, statuses=live, limit=values["limit"])
         case "tools":
-            since = now - round(values["hours"] * tracker.HOUR)
+            since = now - round(values["hours"] * rollups.HOUR)
             return tracker.tool_stats(reader.query, since=since)
         case "errors":
-            since = now - round(values["days"] * analytics.DAY)
+            since = now - round(values["days"] * rollups.DAY)
             return analytics.error_rates(reader.query, since=since)
         case "failures":
             days, filters = values["days"], {name: values[name] for name in ("category", "tool", "limit")}
