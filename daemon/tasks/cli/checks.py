@@ -5,8 +5,6 @@ import platform
 import shlex
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks import __version__, config
-from tasks.cli import asking, offline
+from tasks.cli import asking, machine, offline
 from tasks.cli.text import ago, count, size, span
 from tasks.config import Settings
 from tasks.database import sqlite_version_note
 from tasks.errors import DaemonNotRunning, InstallError, TasksError
 
-#: Seconds for `git` and `claude` to say their versions.
-VERSION_TIMEOUT = 10.0
 #: Seconds for which an event may wait while a daemon runs.
 LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0
 #: Bytes left on the disk.
@@ -178,7 +174,7 @@ def _client(_: Situation) -> Iterator[Finding]:
     found = find_client(os.environ.get("PATH", "").split(os.pathsep), Path.home())
     if found is None:
         yield _warn("client", "no claude command was found", "install Claude Code, or add its folder to PATH")
-    elif (version := _version(str(found))) is None:
+    elif (version := machine.version(str(found))) is None:
         yield _warn("client", f"{found} does not say its version", f"run `{found} --version`")
     else:
         yield _fine("client", f"{found}, {version}")
@@ -220,7 +216,7 @@ def _files(now: Situation) -> Iterator[Finding]:
         )
     else:
         yield _fine("disk", f"{size(free)} free")
-    kind = file_system(folder)
+    kind = machine.file_system(folder)
     if kind is not None and kind.lower().startswith(NETWORK_FILE_SYSTEMS):
         yield _bad("file system", f"{folder} lies on {kind}, where locks and syncs cannot be relied on",
                    "set TASKSD_DATA_DIR to a folder on a local disk")  # fmt: skip
@@ -249,7 +245,7 @@ def _sqlite(_: Situation) -> Iterator[Finding]:
 def _git(_: Situation) -> Iterator[Finding]:
     from tasks.install.registration import parse_version
 
-    said = _version("git")
+    said = machine.version("git")
     if said is None:
         yield _warn("git", "no git command was found", "install git")
         return
@@ -263,43 +259,6 @@ def _git(_: Situation) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
     _daemon, _hooks, _firing, _spool, _client, _service, _files, _sqlite, _git,
 )  # fmt: skip
-
-
-def file_system(path: Path) -> str | None:
-    """The type of the file system that `path` lies on; None when it is not known."""
-    mounts: list[tuple[str, str]] = []
-    if sys.platform == "darwin":
-        for line in (_said(["/sbin/mount"]) or "").splitlines():
-            place, _, options = line.partition(" on ")[2].rpartition(" (")
-            mounts.append((place, options.split(",")[0].rstrip(")")))
-    else:
-        try:
-            lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except OSError:
-            return None
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            place = before.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-            mounts.append((place, after.split(" ")[0]))
-    real = path.resolve()
-    # Of mounts on the same place the last one hides the others.
-    holding = [(len(place), index, kind) for index, (place, kind) in enumerate(mounts) if real.is_relative_to(place)]
-    return max(holding)[2] if holding else None
-
-
-def _version(program: str) -> str | None:
-    said = _said([program, "--version"])
-    return said.strip().splitlines()[0] if said and said.strip() else None
-
-
-def _said(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace")
 
 
 def _fine(check: str, message: str) -> Finding:

@@ -1,13 +1,13 @@
 """`tasksd hooks`: registering the recorder with the client."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tasks import config
+from tasks.cli import machine
 from tasks.cli.app import say
 from tasks.cli.text import printable
 from tasks.errors import EXIT_FAILED, EXIT_OK
@@ -15,9 +15,6 @@ from tasks.errors import EXIT_FAILED, EXIT_OK
 if TYPE_CHECKING:
     from tasks.install.hooks import Change, HooksStatus
     from tasks.install.registration import Version
-
-#: Seconds for the client to say its version.
-VERSION_TIMEOUT = 10.0
 
 _SCOPE = click.option(
     "--scope",
@@ -104,13 +101,7 @@ def client_version() -> "Version | None":
     client = find_client(os.environ.get("PATH", "").split(os.pathsep), Path.home())
     if client is None:
         return None
-    try:
-        said = subprocess.run(
-            [client, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse_version(said.stdout.decode("utf-8", "replace"))
+    return parse_version(machine.version(str(client)) or "")
 
 
 def _chosen(scope: str | None, file: Path | None) -> Path:
