@@ -100,6 +100,17 @@ async def test_it_rings_for_the_new_directory_after_the_old_one_was_deleted(spoo
         await proven(spool, doorbell, bell, "anew")
 
 
+async def test_it_notices_a_new_directory_that_got_the_inode_of_the_old_one(spool: Spool) -> None:
+    async with hung(spool) as (doorbell, bell):
+        before = spool.identity()
+        for _ in range(20):
+            shutil.rmtree(spool.path)
+            spool.prepare()
+            if spool.identity() == before:  # where inodes are not given out again at once there is nothing to confuse
+                break
+        await proven(spool, doorbell, bell, "same")
+
+
 async def test_it_rings_for_the_new_directory_after_the_old_one_was_replaced(spool: Spool) -> None:
     async with hung(spool) as (doorbell, bell):
         spool.path.rename(spool.path.with_name("old"))

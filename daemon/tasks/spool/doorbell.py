@@ -7,6 +7,7 @@ is ever concluded from its silence, and it is rebuilt whenever it may have lost 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 
 import watchfiles
@@ -52,7 +53,15 @@ class Doorbell:
 
     async def _watch(self) -> None:
         """Returns when the directory is no longer the one that is watched."""
-        watched = self._spool.identity()
+        # Held open, so that a directory made after this one is deleted cannot get its inode and pass for it.
+        held = os.open(self._spool.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            state = os.fstat(held)
+            await self._watch_until_replaced((state.st_dev, state.st_ino))
+        finally:
+            os.close(held)
+
+    async def _watch_until_replaced(self, watched: tuple[int, int]) -> None:
         stop = asyncio.Event()
         changes = watchfiles.awatch(
             self._spool.path,
