@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.database import Database, Reader, SyncDatabase, Write, restore_if_damaged
+from tasks.database import (
+    Database,
+    Reader,
+    SyncDatabase,
+    Write,
+    keep_reserve,
+    release_reserve,
+    restore_if_damaged,
+    sqlite_version_note,
+)
 from tasks.database.migrations import APPLICATION_ID, VERSION
-from tasks.errors import SchemaTooNew, StoreCorrupt, StoreError, StoreUnavailable
+from tasks.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from tasks.rollups import DURATION_GRAINS, GRAINS
 from tasks.tracker import bucket_bounds
 
@@ -199,7 +208,7 @@ async def test_a_query_cannot_write(database: Database) -> None:
 
 async def test_closing_finishes_what_was_asked_for(tmp_path: Path, gate: Gate) -> None:
     database = await Database(tmp_path / "tasks.db").open()
-    asked = [asyncio.create_task(database.transaction(gate.unit))]
+    asked: list[asyncio.Task[Any]] = [asyncio.create_task(database.transaction(gate.unit))]
     await asyncio.to_thread(gate.entered.wait)
     asked += [asyncio.create_task(database.apply([count("asked")])) for _ in range(20)]
     await asyncio.sleep(0)
@@ -521,7 +530,42 @@ writer.run(die)
     database.close()
 
 
+HOLDER = """
+from pathlib import Path
+from tasks.database.engine import WriteLock
+with WriteLock(Path(args[0])).held():
+    say("held"); hear()
+"""
+
+
+async def test_a_lock_held_too_long_by_another_process_is_reported_and_forgiven(
+    programs: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.database.engine.LOCK_TIMEOUT", 0.2)
+    holder = programs.start(HOLDER, database.path)
+    assert await asyncio.to_thread(holder.stdout.readline) == "held\n"
+    with pytest.raises(StoreBusy, match="another process"):
+        await database.apply([count("refused")])
+    assert await counters(database) == {}
+    holder.communicate("let go\n", timeout=10)
+    await database.apply([count("accepted")])
+    assert await counters(database) == {"accepted": 1}
+
+
 # A full disk.
+
+
+def test_the_reserve_is_held_once_and_given_back_once(tmp_path: Path) -> None:
+    reserve = tmp_path / "reserve"
+    for _ in range(2):
+        keep_reserve(tmp_path / "tasks.db")
+        assert reserve.stat().st_size == 16 << 20
+        assert reserve.stat().st_blocks * 512 >= 16 << 20  # room that is really taken
+        assert stat.S_IMODE(reserve.stat().st_mode) == 0o600
+    assert release_reserve(tmp_path / "tasks.db")
+    assert not reserve.exists()
+    assert not release_reserve(tmp_path / "tasks.db")
+
 
 FULL_DISK = """
 import asyncio, os, subprocess
@@ -726,6 +770,18 @@ async def test_a_checkpoint_empties_the_log(database: Database) -> None:
     assert wal.stat().st_size > 1_000_000
     await database.checkpoint()
     assert wal.stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "word"),
+    [
+        ((3, 36, 0), "STRICT"), ((3, 40, 1), "race"), ((3, 44, 5), "race"), ((3, 44, 6), None), ((3, 45, 0), "race"),
+        ((3, 50, 6), "race"), ((3, 50, 7), None), ((3, 51, 2), "race"), ((3, 51, 3), None), ((4, 0, 0), None),
+    ],
+)  # fmt: skip
+def test_versions_of_sqlite_with_the_race_deserve_a_remark(version: tuple[int, int, int], word: str | None) -> None:
+    note = sqlite_version_note(version)
+    assert note is None if word is None else note is not None and word in note
 
 
 # Games.
