@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import resource
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.config import Settings
 from tasks.daemon import logs, signals
 from tasks.daemon.lock import InstanceLock
 from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
-from tasks.errors import EXIT_OK, StoreUnavailable, TasksError
+from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable, TasksError
 from tasks.ingest import Ingest
 from tasks.notify import Notifier
 from tasks.redaction import Redactor
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 POLL_INTERVAL = 2.0
 #: Seconds without progress of a loop after which the watchdog is not fed any more.
 STALE_AFTER = 20.0
-#: Seconds that stopping may take.
-STOP_TIMEOUT = 10.0
+#: Seconds that a last look at the spool may take, closing everything after it, and ending after a bug.
+STOP_TIMEOUT, CLOSE_TIMEOUT, CRASH_TIMEOUT = 10.0, 10.0, 4.0
 HOUSEKEEPING_INTERVAL = 3600.0
 BACKUP_INTERVAL = 86_400.0
 #: Open files asked for; agents, sockets and the spool need some.
@@ -52,16 +53,32 @@ def run(settings: Settings) -> int:
     for name in _OWN_VARIABLES:
         os.environ.pop(name, None)
     _raise_open_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(Daemon(settings, Notifier.from_environment()).run())
-        except BaseExceptionGroup as group:
-            # One loop died and took the others along: what it died of is what there is to say.
-            first: BaseException = group
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from group
+    # Not closed: that would wait for threads, which may hang, and the process ends now anyway.
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
+        runner.run(Daemon(settings, Notifier.from_environment()).run())
+    except BaseExceptionGroup as group:
+        raise _first_of(group) from group
     return EXIT_OK
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """One loop died and took the others along: what it died of is what there is to say."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _leave_within(seconds: float, code: int, message: str) -> None:
+    """End the process in that time even if something hangs on the way out, so that a service manager can start it again."""
+
+    def leave() -> None:
+        log.critical("%s", message)
+        os._exit(code)
+
+    guard = threading.Timer(seconds, leave)
+    guard.daemon = True
+    guard.start()
 
 
 class Daemon:
@@ -121,7 +138,14 @@ class Daemon:
                 group.create_task(self._wait_for_stop(), name="stop")
         except* _Stopped:
             log.info("stopping")
+        except* BaseException as group:
+            message = f"the daemon ended by a bug and hung: {_first_of(group)!r}"
+            _leave_within(CRASH_TIMEOUT, EXIT_FAILED, message)
+            raise
         self._notifier.stopping()
+        _leave_within(
+            STOP_TIMEOUT + CLOSE_TIMEOUT, EXIT_FAILED, "stopping took too long, the next start reads what is left"
+        )
         context.stopping.set()
         stored.ring()
         try:
@@ -139,6 +163,7 @@ class Daemon:
     ) -> None:
         """Step for ever: after every wake, and at the latest after `seconds`. A step that raises ends the daemon."""
         wake = wake or asyncio.Event()
+        self._turns[name] = time.monotonic()
         while True:
             wake.clear()
             await step()
@@ -151,11 +176,15 @@ class Daemon:
         """Feed it only while every loop turns, the store answers and the spool is being looked at."""
         interval = self._notifier.watchdog_interval or 10.0
         while True:
-            async with asyncio.timeout(STALE_AFTER):
-                await database.tick()
+            stale = []
+            try:
+                async with asyncio.timeout(STALE_AFTER):
+                    await database.tick()
+            except TimeoutError:
+                stale.append("database")
             now = time.monotonic()
             turns = self._turns | {"ingest": max(self._turns.get("ingest", 0.0), ingest.health.last_progress)}
-            stale = [name for name, turned in turns.items() if now - turned > STALE_AFTER]
+            stale += [name for name, turned in turns.items() if now - turned > STALE_AFTER]
             if stale:
                 log.error("loops make no progress, the watchdog is not fed loops=%s", ",".join(stale))
             else:
@@ -168,8 +197,9 @@ class Daemon:
         while True:
             try:
                 await asyncio.to_thread(quarantine.trim)
+                await asyncio.to_thread(keep_reserve, database.path)
                 newest = max((path.stat().st_mtime for path in backups.glob("tasks-*-nightly.db")), default=0.0)
-                if time.time() - newest > BACKUP_INTERVAL:
+                if not 0 <= time.time() - newest <= BACKUP_INTERVAL:  # a clock that was wrong must not stop backups
                     await database.backup("nightly", keep=self._settings.database.backups)
                 await database.checkpoint()
             except (TasksError, OSError) as error:
@@ -189,9 +219,10 @@ class Daemon:
             logs.configure(fresh.log)
             self._redactor.level = fresh.privacy.level
             log.info("reloaded the configuration file=%s", fresh.config_file)
+            self._notifier.ready("reloaded")
         except TasksError as error:
             log.error("kept the old configuration error=%s", error)
-        self._notifier.ready("reloaded")
+            self._notifier.ready(f"kept the old configuration: {error}")
 
 
 class _Stopped(Exception):
