@@ -355,6 +355,20 @@ def test_a_second_daemon_ends_with_75_and_names_the_first(busy: Home) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_a_stop_while_the_daemon_starts_is_a_clean_one(home: Home) -> None:
+    starting = home.popen("up")
+
+    def handles_sigterm() -> int:
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{starting.pid}/status").read_text(), re.MULTILINE)
+        return int(caught[1], 16) >> (signal.SIGTERM - 1) & 1 if caught else 0
+
+    until(handles_sigterm, "SIGTERM is handled")
+    starting.terminate()
+    starting.communicate(timeout=TIMEOUT)
+    assert starting.returncode == 0
+
+
 def test_a_bug_ends_the_daemon_with_its_trace(home: Home) -> None:
     broken = (
         "import sys, tasks.daemon as d\nd.run = lambda settings: 1 // 0\nfrom tasks.cli import main\nsys.exit(main())"
