@@ -6,9 +6,10 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from tasks.errors import StoreBusy, StoreUnavailable
 from tasks.ingest.digest import Digest, denial
 from tasks.ingest.intake import Batch, Intake
 from tasks.ingest.journal import CrashJournal
-from tasks.ingest.ledger import Ledger
+from tasks.ingest.ledger import Ledger, Stored
 from tasks.redaction import Redactor
 from tasks.spool import Entry, Quarantine, Spool, Usage
 
@@ -134,13 +135,19 @@ class Ingest:
             raise RuntimeError("Ingest.start() was not called")
         intake = self._intake
         stored = 0
+        # The files of one batch are unlinked while the next one is written: both are mostly the kernel's work.
+        finishing: asyncio.Future[None] | None = None
         async with _ReadAhead(intake, self._in_thread, intake.batches(await self._in_thread(self._survey))) as ahead:
-            while (batch := await ahead.next()) is not None:
-                try:
-                    stored += await _whole(self._store(intake, batch, ahead.begin))
-                except BaseException:
-                    intake.abandon(batch)
-                    raise
+            try:
+                while (batch := await ahead.next()) is not None:
+                    outcome = await self._store(intake, batch, ahead.begin)
+                    stored += len(outcome.fresh)
+                    if finishing is not None:
+                        await finishing
+                    finishing = self._in_thread(partial(intake.finish, batch, outcome.done))
+            finally:
+                if finishing is not None:
+                    await _whole(finishing)
         self.health.empty_scans += stored == 0
         return stored
 
@@ -155,9 +162,13 @@ class Ingest:
         health.last_progress = time.monotonic()
         return entries
 
-    async def _store(self, intake: Intake, batch: Batch, on_commit: Callable[[], None]) -> int:
-        async with self._writing:
-            outcome = await self._ledger.store(batch.digests, on_commit=on_commit)
+    async def _store(self, intake: Intake, batch: Batch, on_commit: Callable[[], None]) -> Stored:
+        try:
+            async with self._writing:
+                outcome = await _whole(self._ledger.store(batch.digests, on_commit=on_commit))
+        except BaseException:
+            intake.abandon(batch)
+            raise
         fresh = outcome.fresh
         if fresh:
             health = self.health
@@ -167,9 +178,8 @@ class Ingest:
         self.health.duplicates += outcome.duplicates
         self.health.last_progress = time.monotonic()
         for refused, detail in outcome.refused:
-            await self._in_thread(lambda refused=refused, detail=detail: intake.refuse(refused, detail))  # type: ignore[misc]
-        await self._in_thread(lambda: intake.finish(batch, outcome.done))
-        return len(fresh)
+            await self._in_thread(partial(intake.refuse, refused, detail))
+        return outcome
 
     def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._files, work)
@@ -194,9 +204,9 @@ class Ingest:
             self._logged_at = now
 
 
-async def _whole(work: Coroutine[Any, Any, T]) -> T:
+async def _whole(work: Awaitable[T]) -> T:
     """Run `work` to its end, whatever happens to the caller: a second reader would store what half of it has stored."""
-    task = asyncio.create_task(work, name="ingest-store")
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
