@@ -120,8 +120,12 @@ def main() -> None:
             floors.append(floor(Path(root), events))
         with tempfile.TemporaryDirectory() as root:
             times.append(asyncio.run(ours(Path(root), events)))
-        print(f"  floor {count / floors[-1]:8.0f}/s   ingest {count / times[-1]:8.0f}/s   ratio {floors[-1] / times[-1]:.2f}")
-    print(f"ratio of the medians: {statistics.median(floors) / statistics.median(times):.2f} (at least 0.5 is asked for)")
+        print(
+            f"  floor {count / floors[-1]:8.0f}/s   ingest {count / times[-1]:8.0f}/s   ratio {floors[-1] / times[-1]:.2f}"
+        )
+    print(
+        f"ratio of the medians: {statistics.median(floors) / statistics.median(times):.2f} (at least 0.5 is asked for)"
+    )
 
 
 if __name__ == "__main__":
