@@ -361,7 +361,7 @@ async def test_a_resumed_session_lives_again(history: History) -> None:
 
 
 async def test_subagents_belong_to_their_session(history: History) -> None:
-    agent = {"agent_id": "a1", "agent_type": "Explore"}
+    agent: dict[str, Any] = {"agent_id": "a1", "agent_type": "Explore"}
     history.event("UserPromptSubmit", prompt="go")
     history.event("SubagentStart", **agent)
     history.event("PreToolUse", **history.call("Bash", "t1"), **agent)
@@ -582,3 +582,28 @@ async def test_long_texts_are_cut_but_whole_events_are_kept(history: History) ->
     ((parameters, body),) = await history.rows("SELECT parameters, (SELECT body FROM events) FROM tool_usage")
     assert len(parameters) < 10_000 and "cut" in parameters
     assert len(body) < 10_000 and json.loads(body)["tool_response"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_denial_that_overtakes_the_start_of_its_call_is_still_a_denial(
+    history: History, together: bool
+) -> None:
+    history.batch(("Bash", "t1", "http says no"))
+    if not together:
+        await history.ingest.step()
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("Stop")
+    await history.ingest.step()
+    assert await history.calls() == [("t1", 0, "blocked", "batch")]
+    assert await history.rows("SELECT * FROM tool_running") == []
+
+
+async def test_reasons_of_denials_and_failed_turns_are_redacted(history: History) -> None:
+    secret = "ghp_" + "A1b2" * 9
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("PermissionDenied", **history.call("Bash", "t1"), reason=f"it holds {secret}")
+    history.event("StopFailure", error=f"odd: {secret}")
+    await history.ingest.step()
+    texts = await history.rows("SELECT error FROM tool_usage UNION ALL SELECT status_detail FROM sessions")
+    assert len(texts) == 2
+    assert all("REDACTED:github" in text and secret not in text for (text,) in texts)

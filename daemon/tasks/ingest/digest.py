@@ -2,6 +2,7 @@
 
 import hashlib
 import os.path
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic_core import to_json
 
 from tasks.categories import categorize
 from tasks.events import Event, Parsed, Rejected, parse_event
-from tasks.events.models import PostToolBatch, PostToolUse, PostToolUseFailure, ToolEvent
+from tasks.events.models import PermissionDenied, PostToolBatch, PostToolUse, PostToolUseFailure, StopFailure, ToolEvent
 from tasks.redaction import Redactor, may_contain_secret
 from tasks.spool import SpoolFile
 from tasks.words import ErrorCategory, FileAction, PrivacyLevel
@@ -21,6 +22,8 @@ SMALL = 8 << 10
 CONTENT_ID_SIZE = 8
 #: Longest error text stored, in characters; the client itself cuts at about 10,000.
 ERROR_LIMIT = 12_000
+
+_WORD = re.compile(r"[a-z_]{1,40}")
 
 #: Fields with a column of their own, here or in tool_usage.
 _COLUMNS = frozenset(
@@ -112,6 +115,11 @@ def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
         elif isinstance(event, PostToolUseFailure):
             category = categorize(event.error, tool_name=event.tool_name, is_interrupt=event.is_interrupt)
             made.failure = Failure(keep.text(event.error), category)
+        elif isinstance(event, PermissionDenied):
+            reason = "denied" if event.reason is None else str(event.reason)
+            made.failure = Failure(keep.text(reason), ErrorCategory.BLOCKED)
+    elif isinstance(event, StopFailure):
+        made.failure = Failure(keep.word(event.error), ErrorCategory.TOOL_ERROR)
     elif isinstance(event, PostToolBatch):
         made.calls = tuple(
             CallDigest(
@@ -142,6 +150,13 @@ class _Keeper:
             value = self._redactor.value(value)
         # What is no JSON (NaN, Infinity) becomes the text of it.
         return to_json(value, inf_nan_mode="strings").decode()
+
+    def word(self, value: Any) -> str | None:
+        """One of the client's own words, kept at every level; anything else as a text."""
+        if value is None:
+            return None
+        text = str(value)[:200]
+        return text if _WORD.fullmatch(text) else self.text(text)
 
     def text(self, value: str) -> str | None:
         if not self._stores:

@@ -7,14 +7,10 @@ from typing import Any
 from tasks.database import Write
 from tasks.events import models as m
 from tasks.ingest import statements
-from tasks.ingest.digest import Digest, Failure
-from tasks.ingest.sessions import CALL_COLUMNS, COLUMNS, OpenCall, SessionState, may_change
-from tasks.words import CallSource, ErrorCategory, SessionStatus
-
-_STRENGTH = {source: strength for strength, source in enumerate(CallSource)}
-
-_NO_RESULT = "No result was reported before the turn or the process ended"
-_NOT_ALLOWED = "The person did not allow this call"
+from tasks.ingest.calls import Calls
+from tasks.ingest.digest import CallDigest, Digest, Failure
+from tasks.ingest.sessions import COLUMNS, OpenCall, SessionState, may_change
+from tasks.words import CallSource, SessionStatus
 
 #: A UserPromptSubmit that the client wrote itself, when background work finished.
 _NOTIFICATION_PREFIX = "<task-notification>"
@@ -46,10 +42,7 @@ class Fold:
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _changed: dict[str, SessionState] = field(default_factory=dict)
     _status: list[tuple[Any, ...]] = field(default_factory=list)
-    _usage: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
-    _opened: dict[tuple[str, str], OpenCall] = field(default_factory=dict)
-    _closed: set[tuple[str, str]] = field(default_factory=set)
-    _files: list[tuple[Any, ...]] = field(default_factory=list)
+    _calls: Calls = field(default_factory=Calls)
     _subagents: list[Write] = field(default_factory=list)
 
     def add(self, digest: Digest) -> None:
@@ -72,21 +65,11 @@ class Fold:
 
     def writes(self) -> list[Write]:
         """In the order in which foreign keys need them."""
-        opened = [
-            {name: getattr(call, name) for name in CALL_COLUMNS}
-            for key, call in self._opened.items()
-            if key not in self._closed
-        ]
-        # What was opened and closed in one batch never was in tool_running, unless an earlier batch had put it there.
-        closed = [key for key in self._closed if key not in self._opened or self._opened[key].permission_requested]
         return [
             Write(statements.EVENT, self._events),
             Write(statements.SESSION, [tuple(getattr(s, name) for name in COLUMNS) for s in self._changed.values()]),
             Write(statements.STATUS_CHANGE, self._status),
-            Write(statements.TOOL_USAGE, list(self._usage.values())),
-            Write(statements.CALL_OPENED, opened),
-            Write(statements.CALL_CLOSED, closed),
-            Write(statements.FILE_TOUCHED, self._files),
+            *self._calls.writes(),
             *self._subagents,
         ]
 
@@ -155,7 +138,7 @@ class Fold:
 
     def _end(self, state: SessionState, at: int, reason: str | None, subagents: str) -> None:
         state.ended_at, state.end_reason, state.before_resume = at, reason, None
-        self._close_calls(state, at, lambda call: True)
+        self._calls.close(state, at)
         self._subagents.append(Write.one(statements.SUBAGENTS_OF_ENDED, (subagents, at, state.session_uuid)))
 
     def session_start(self, digest: Digest, state: SessionState) -> None:
@@ -169,7 +152,7 @@ class Fold:
         if event.source == "clear":
             self._find_cleared(state, digest)
         if event.source == "resume":
-            self._close_calls(state, digest.at, lambda call: True)
+            self._calls.close(state, digest.at)
             state.before_resume = state.status if state.events > 1 else str(SessionStatus.ENDED)
         if state.events > 1 and self._change(digest, state, SessionStatus.STARTING, event.source):
             state.ended_at = state.end_reason = None
@@ -196,7 +179,7 @@ class Fold:
 
     def prompt(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
-        self._close_calls(state, digest.at, lambda call: call.agent_id is None)
+        self._calls.close(state, digest.at, _of_main_agent)
         if not (isinstance(event.prompt, str) and event.prompt.startswith(_NOTIFICATION_PREFIX)):
             state.prompts += 1
         state.before_resume = None
@@ -206,16 +189,16 @@ class Fold:
     def stop(self, digest: Digest, state: SessionState) -> None:
         if digest.event.agent_id is not None:
             return
-        self._close_calls(state, digest.at, lambda call: call.agent_id is None)
+        self._calls.close(state, digest.at, _of_main_agent)
         self._change(digest, state, SessionStatus.IDLE)
 
     def stop_failure(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
-        detail = str(event.error)[:200] if event.error is not None else None
+        detail = digest.failure.error if digest.failure else None
         if event.agent_id is not None:
             self._end_subagent(digest, state, "failed", detail)
             return
-        self._close_calls(state, digest.at, lambda call: call.agent_id is None)
+        self._calls.close(state, digest.at, _of_main_agent)
         self._change(digest, state, SessionStatus.FAILED, detail)
 
     def notification(self, digest: Digest, state: SessionState) -> None:
@@ -250,7 +233,7 @@ class Fold:
 
     def _end_subagent(self, digest: Digest, state: SessionState, status: str, detail: str | None) -> None:
         event = digest.event
-        self._close_calls(state, digest.at, lambda call: call.agent_id == event.agent_id)
+        self._calls.close(state, digest.at, lambda call: call.agent_id == event.agent_id)
         row = (event.session_id, event.agent_id, event.agent_type or None, status, digest.at, detail)
         self._subagents.append(Write.one(statements.SUBAGENT_ENDED, row))
         self._record_subagent(digest, state, status, detail)
@@ -266,101 +249,52 @@ class Fold:
     def pre_tool(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
         self.activity(digest, state)
-        key = (event.session_id, event.tool_use_id)
-        if key in self._usage:
-            return
-        call = OpenCall(
-            event.session_id, event.tool_use_id, event.tool_name, digest.at, state.task_id, event.agent_id,
-            event.agent_type or None, event.prompt_id, digest.parameters,
-        )  # fmt: skip
-        state.open_calls[event.tool_use_id] = call
-        self._opened[key] = call
+        self._calls.begin(digest, state)
+        # Background hooks may overtake each other: the batch that tells of a denial may come before the start of the call.
+        if (answered := state.answered.pop(event.tool_use_id, None)) is not None:
+            self._deny(digest, state, answered)
 
     def permission_request(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
         self._change(digest, state, SessionStatus.WAITING_PERMISSION, event.tool_name)
-        for call in state.open_calls.values():
-            # The event does not name the call; tool, agent and parameters do.
-            if (call.tool_name, call.agent_id, call.parameters) == (event.tool_name, event.agent_id, digest.parameters):
-                call.permission_requested = 1
-                self._opened[(call.session_uuid, call.tool_use_id)] = call
+        self._calls.ask(digest, state)
 
     def permission_denied(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
         self.activity(digest, state)
         if event.tool_use_id is not None:
-            reason = str(event.reason) if event.reason is not None else "denied"
-            failure = Failure(reason[:1000], ErrorCategory.BLOCKED)
-            self._finish(
-                digest, state, event.tool_name, event.tool_use_id, digest.parameters, failure, None, CallSource.BATCH
+            self._calls.finish(
+                digest, state, event, parameters=digest.parameters, failure=digest.failure, source=CallSource.BATCH
             )
 
     def post_tool(self, digest: Digest, state: SessionState) -> None:
-        event: Any = digest.event
         self.activity(digest, state)
-        self._finish(
-            digest, state, event.tool_name, event.tool_use_id, digest.parameters, digest.failure, event.duration_ms,
-            CallSource.HOOK,
-        )  # fmt: skip
-        if digest.touched is not None:
-            action, path = digest.touched
-            self._files.append(
-                (digest.at, path, action, event.session_id, state.task_id, event.agent_id, event.tool_use_id)
-            )
+        self._calls.finish(
+            digest, state, digest.event, parameters=digest.parameters, failure=digest.failure, source=CallSource.HOOK
+        )
 
     def batch(self, digest: Digest, state: SessionState) -> None:
         """A batch only adds what no hook of its own told: calls that were refused or denied. A hook's word replaces it."""
         self.activity(digest, state)
+        state.answered = {}
         for call in digest.calls:
-            failure = call.failure
-            if failure is None:
-                if call.tool_use_id not in state.open_calls:
-                    continue
-                if call.text is not None:
-                    # It started, no result came, and the model was told a text: it was denied.
-                    failure = self.deny(call.tool_name, call.text)
-            self._finish(
-                digest, state, call.tool_name, call.tool_use_id, call.parameters, failure, None, CallSource.BATCH
-            )
+            if call.failure is not None or (call.text is None and call.tool_use_id in state.open_calls):
+                self._calls.finish(
+                    digest, state, call, parameters=call.parameters, failure=call.failure, source=CallSource.BATCH
+                )
+            elif call.tool_use_id in state.open_calls:
+                self._deny(digest, state, call)
+            elif call.text is not None:
+                state.answered[call.tool_use_id] = call
 
-    def _finish(
-        self,
-        digest: Digest,
-        state: SessionState,
-        tool_name: str,
-        tool_use_id: str,
-        parameters: str | None,
-        failure: Failure | None,
-        duration_ms: float | None,
-        source: CallSource,
-    ) -> None:
-        event = digest.event
-        state.open_calls.pop(tool_use_id, None)
-        self._store_call(
-            source,
-            (digest.at, event.session_id, state.task_id, event.agent_id, event.agent_type or None, event.prompt_id,
-             tool_use_id, tool_name, parameters, 0 if failure else 1, failure.error if failure else None,
-             failure.category if failure else None, duration_ms, digest.tokens, digest.background, source),
-        )  # fmt: skip
+    def _deny(self, digest: Digest, state: SessionState, call: CallDigest) -> None:
+        """The call started, no result came, and the model was told a text: it was denied."""
+        failure = self.deny(call.tool_name, call.text or "")
+        self._calls.finish(digest, state, call, parameters=call.parameters, failure=failure, source=CallSource.BATCH)
 
-    def _store_call(self, source: CallSource, row: tuple[Any, ...]) -> None:
-        key = (row[1], row[6])
-        earlier = self._usage.get(key)
-        if earlier is None or _STRENGTH[source] > _STRENGTH[earlier[-1]]:
-            self._usage[key] = row
-        self._closed.add(key)
 
-    def _close_calls(self, state: SessionState, at: int, which: Callable[[OpenCall], bool]) -> None:
-        for call in [call for call in state.open_calls.values() if which(call)]:
-            del state.open_calls[call.tool_use_id]
-            refused = call.permission_requested
-            self._store_call(
-                CallSource.INFERRED,
-                (at, call.session_uuid, call.task_id, call.agent_id, call.agent_type, call.prompt_id, call.tool_use_id,
-                 call.tool_name, call.parameters, 0, _NOT_ALLOWED if refused else _NO_RESULT,
-                 ErrorCategory.USER_REJECTED if refused else ErrorCategory.INTERRUPTED, None, None, None,
-                 CallSource.INFERRED),
-            )  # fmt: skip
+def _of_main_agent(call: OpenCall) -> bool:
+    return call.agent_id is None
 
 
 _HANDLERS: Mapping[type[m.Event], Callable[[Fold, Digest, SessionState], None]] = {

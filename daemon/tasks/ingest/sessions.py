@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from tasks.ingest.digest import CallDigest
 from tasks.words import SessionStatus
 
 #: An event older than the last change by more than this is a clock that stepped back, not a straggler.
@@ -52,13 +53,16 @@ class SessionState:
     prompts: int = 0
     #: by tool_use_id
     open_calls: dict[str, OpenCall] = field(default_factory=dict)
+    #: calls of the last batch that were answered with a text and of which nothing else was known; not stored
+    answered: dict[str, CallDigest] = field(default_factory=dict)
 
     def copy(self) -> "SessionState":
-        return replace(self, open_calls={key: replace(call) for key, call in self.open_calls.items()})
+        calls = {key: replace(call) for key, call in self.open_calls.items()}
+        return replace(self, open_calls=calls, answered=dict(self.answered))
 
 
 #: Columns of `sessions`, in the order of the fields above.
-COLUMNS = tuple(name for name in SessionState.__slots__ if name != "open_calls")
+COLUMNS = tuple(name for name in SessionState.__slots__ if name not in ("open_calls", "answered"))
 CALL_COLUMNS = tuple(OpenCall.__slots__)
 
 _OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))

@@ -1,0 +1,110 @@
+"""What becomes of the tool calls of one batch of events: which began, which ended and how. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.database import Write
+from tasks.ingest import statements
+from tasks.ingest.digest import Digest, Failure
+from tasks.ingest.sessions import CALL_COLUMNS, OpenCall, SessionState
+from tasks.words import CallSource, ErrorCategory
+
+_STRENGTH = {source: strength for strength, source in enumerate(CallSource)}
+
+_NO_RESULT = "No result was reported before the turn or the process ended"
+_NOT_ALLOWED = "The person did not allow this call"
+
+#: (session, tool_use_id)
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Calls:
+    """Collects the rows of tool_usage, tool_running and files; the calls in flight themselves are in the SessionState."""
+
+    _finished: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
+    _opened: dict[Key, OpenCall] = field(default_factory=dict)
+    _closed: set[Key] = field(default_factory=set)
+    _files: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def begin(self, digest: Digest, state: SessionState) -> None:
+        """A PreToolUse. One that arrives after its result is no call in flight."""
+        event: Any = digest.event
+        key = (event.session_id, event.tool_use_id)
+        if key in self._finished:
+            return
+        call = OpenCall(
+            event.session_id, event.tool_use_id, event.tool_name, digest.at, state.task_id, event.agent_id,
+            event.agent_type or None, event.prompt_id, digest.parameters,
+        )  # fmt: skip
+        state.open_calls[event.tool_use_id] = self._opened[key] = call
+
+    def ask(self, digest: Digest, state: SessionState) -> None:
+        """A PermissionRequest. It does not name the call; tool, agent and parameters do."""
+        event: Any = digest.event
+        for call in state.open_calls.values():
+            if (call.tool_name, call.agent_id, call.parameters) == (event.tool_name, event.agent_id, digest.parameters):
+                call.permission_requested = 1
+                self._opened[(call.session_uuid, call.tool_use_id)] = call
+
+    def finish(
+        self,
+        digest: Digest,
+        state: SessionState,
+        call: Any,
+        *,
+        parameters: str | None,
+        failure: Failure | None,
+        source: CallSource,
+    ) -> None:
+        """`call` (anything with tool_name and tool_use_id) ended, as `source` says; `failure` None: it went well."""
+        event = digest.event
+        state.open_calls.pop(call.tool_use_id, None)
+        self._store(
+            source,
+            (digest.at, event.session_id, state.task_id, event.agent_id, event.agent_type or None, event.prompt_id,
+             call.tool_use_id, call.tool_name, parameters, 0 if failure else 1, failure.error if failure else None,
+             failure.category if failure else None, getattr(call, "duration_ms", None), digest.tokens,
+             digest.background, source),
+        )  # fmt: skip
+        if digest.touched is not None:
+            action, path = digest.touched
+            self._files.append(
+                (digest.at, path, action, event.session_id, state.task_id, event.agent_id, call.tool_use_id)
+            )
+
+    def close(self, state: SessionState, at: int, which: Callable[[OpenCall], bool] = lambda call: True) -> None:
+        """The calls of `state` that are still in flight will get no result: their turn or their process ended."""
+        for call in [call for call in state.open_calls.values() if which(call)]:
+            del state.open_calls[call.tool_use_id]
+            refused = call.permission_requested
+            self._store(
+                CallSource.INFERRED,
+                (at, call.session_uuid, call.task_id, call.agent_id, call.agent_type, call.prompt_id, call.tool_use_id,
+                 call.tool_name, call.parameters, 0, _NOT_ALLOWED if refused else _NO_RESULT,
+                 ErrorCategory.USER_REJECTED if refused else ErrorCategory.INTERRUPTED, None, None, None,
+                 CallSource.INFERRED),
+            )  # fmt: skip
+
+    def writes(self) -> list[Write]:
+        opened = [
+            {name: getattr(call, name) for name in CALL_COLUMNS}
+            for key, call in self._opened.items()
+            if key not in self._closed
+        ]
+        # What was opened and closed in one batch never was in tool_running, unless an earlier batch had put it there.
+        closed = [key for key in self._closed if key not in self._opened or self._opened[key].permission_requested]
+        return [
+            Write(statements.TOOL_USAGE, list(self._finished.values())),
+            Write(statements.CALL_OPENED, opened),
+            Write(statements.CALL_CLOSED, closed),
+            Write(statements.FILE_TOUCHED, self._files),
+        ]
+
+    def _store(self, source: CallSource, row: tuple[Any, ...]) -> None:
+        key = (row[1], row[6])
+        earlier = self._finished.get(key)
+        if earlier is None or _STRENGTH[source] > _STRENGTH[earlier[-1]]:
+            self._finished[key] = row
+        self._closed.add(key)
