@@ -62,7 +62,7 @@ def test_the_loop_is_never_held_up_for_long_while_much_is_read(daemon: Daemon, f
         before = daemon.value("SELECT count(*) FROM events")
         (folder / "stalls").unlink(missing_ok=True)
         count = mixed(Dropper(daemon.spool), 5000)
-        answers = []
+        answers: list[float] = []
 
         def all_stored(wanted: int = before + count, answers: list[float] = answers) -> bool:
             began = time.monotonic()
