@@ -37,15 +37,19 @@ class Facts:
 
 
 class Column:
-    __slots__ = ("flexible", "name", "right", "wraps")
+    __slots__ = ("flexible", "name", "optional", "right", "wraps")
 
-    def __init__(self, name: str, *, right: bool = False, flexible: bool = False, wraps: bool = False) -> None:
+    def __init__(
+        self, name: str, *, right: bool = False, flexible: bool = False, wraps: bool = False, optional: bool = False
+    ) -> None:
         self.name = name
         self.right = right
         #: gives way first where room is short
         self.flexible = flexible
         #: takes several lines rather than being cut
         self.wraps = wraps
+        #: left out where room is short, the last one first
+        self.optional = optional
 
 
 class Table:

@@ -43,10 +43,12 @@ def _facts(facts: Facts) -> RenderableType:
 def _table(table: Table, width: int) -> RenderableType:
     if not table.rows:
         return Text(table.empty, style="dim")
+    shown = _fitting(table, width)
     made = RichTable(
         title=Text(table.title, style="bold") if table.title else None, title_justify="left", box=box.SIMPLE_HEAD
     )
-    for column, wide in zip(table.columns, _flexible_widths(table, width), strict=True):
+    columns = [table.columns[index] for index in shown]
+    for column, wide in zip(columns, _flexible_widths(table, shown, width), strict=True):
         made.add_column(
             Text(column.name),
             justify="right" if column.right else "left",
@@ -55,20 +57,39 @@ def _table(table: Table, width: int) -> RenderableType:
             width=wide,
         )
     for row in table.rows:
-        made.add_row(*(Text(cell.short, style=_STYLES[cell.tone]) for cell in row))
+        made.add_row(*(Text(row[index].short, style=_STYLES[row[index].tone]) for index in shown))
     return made
 
 
-def _flexible_widths(table: Table, width: int) -> list[int | None]:
-    """The widths of the flexible columns, which share what the others leave; None for these.
+def _content_width(table: Table, index: int) -> int:
+    return max(cell_len(table.columns[index].name), *(cell_len(row[index].short) for row in table.rows))
+
+
+def _fitting(table: Table, width: int) -> list[int]:
+    """The columns to show: optional ones go, the last one first, until the rest fits."""
+    shown = list(range(len(table.columns)))
+
+    def needed() -> int:
+        widths = (
+            min(_content_width(table, index), _NARROWEST)
+            if table.columns[index].flexible
+            else _content_width(table, index)
+            for index in shown
+        )
+        return sum(widths) + _FRAME * (len(shown) + 1)
+
+    while needed() > width and (optional := [index for index in shown if table.columns[index].optional]):
+        shown.remove(optional[-1])
+    return shown
+
+
+def _flexible_widths(table: Table, shown: Sequence[int], width: int) -> list[int | None]:
+    """The widths of the flexible ones of the shown columns, which share what the others leave; None for these.
 
     Left to itself rich would cut all of them alike.
     """
-    content = [
-        max(cell_len(column.name), *(cell_len(row[index].short) for row in table.rows))
-        for index, column in enumerate(table.columns)
-    ]
-    flexible = [index for index, column in enumerate(table.columns) if column.flexible]
+    content = [_content_width(table, index) for index in shown]
+    flexible = [position for position, index in enumerate(shown) if table.columns[index].flexible]
     left = width - sum(content) - _FRAME * (len(content) + 1) + sum(content[index] for index in flexible)
     widths: list[int | None] = [None] * len(content)
     for position, index in enumerate(sorted(flexible, key=lambda index: content[index])):

@@ -93,19 +93,27 @@ def _joined(pieces: Sequence[Cell]) -> list[Cell]:
 
 def sessions(answer: Sequence[Record], now: int) -> list[Block]:
     columns = [
-        Column("session"), Column("status"), Column("since"), Column("doing", flexible=True), Column("folder"),
-        Column("task"), Column("pid", right=True), Column("events", right=True), Column("prompts", right=True),
-        Column("last event"),
+        Column("session"), Column("status"), Column("since"), Column("doing", flexible=True),
+        Column("folder", flexible=True), Column("task", optional=True), Column("pid", right=True, optional=True),
+        Column("events", right=True, optional=True), Column("prompts", right=True, optional=True), Column("last event"),
     ]  # fmt: skip
     table = Table("", columns, "no sessions")
     for one in answer:
         pid = "-" if one["pid"] is None or one["status"] in _OVER else one["pid"]
         table.add(
             _id(one["session_uuid"]), _status(one["status"]), _moment(one["status_since"], now), _doing(one),
-            one["cwd"] or "-", one["task_id"] or "-", pid, one["events"], one["prompts"],
+            _folder(one["cwd"]), one["task_id"] or "-", pid, one["events"], one["prompts"],
             _moment(one["last_event_at"], now),
         )  # fmt: skip
     return [table]
+
+
+def _folder(path: str | None) -> Cell:
+    """The whole path; where room is short its end, which tells projects apart."""
+    if not path:
+        return Cell("-")
+    short = "/".join(path.rsplit("/", 2)[-2:])
+    return Cell(path, short=path if path.count("/") < 3 else f"…/{short}")
 
 
 def session(answer: Record, now: int) -> list[Block]:
