@@ -1,5 +1,6 @@
 """The daemon's life seen from outside: ends, exit codes, watchdog, signals, and sessions whose process dies."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 from .rig.daemon import Daemon
 from .rig.events import Dropper
 from .rig.manager import Manager
+from .rig.store import assert_consistent
 from .rig.waiting import until
 
 WATCHDOG = 0.4  # seconds; fed every half of it
@@ -89,10 +91,12 @@ def test_a_bug_ends_the_process_with_its_message_and_the_next_start_works(
     daemon.start().stop()
     dropper = Dropper(daemon.spool)
     dropper.calls(range(1))
-    daemon.spawn(source)
-    until(lambda: message in daemon.log or daemon.process is None or daemon.process.poll() is not None, "the bug")
-    dropper.calls(range(1, 2))
+    starts = daemon.log.count("ready pid=")
+    ends_early = source is RAISE_IN_MAIN
+    process = daemon.spawn(source)
+    until(lambda: ends_early or daemon.log.count("ready pid=") > starts or process.poll() is not None, "the start")
     assert daemon.wait(timeout=5) == 1
+    dropper.calls(range(1, 2))
     assert "ended by a bug" in daemon.log
     assert message in daemon.log
     daemon.start()
@@ -263,25 +267,37 @@ def test_sighup_takes_over_a_good_configuration_and_keeps_the_old_one_from_a_bad
     daemon.stop()
 
 
-def test_stops_during_a_backlog_neither_double_nor_suspect_anything(daemon: Daemon) -> None:
+SLOW_COMMITS = """
+import os, time
+from tasks.database import store
+run_writes = store.run_writes
+def slowly(connection, writes):
+    run_writes(connection, writes)
+    open(os.environ["COMMITTING"], "w").close()
+    time.sleep(0.3)
+    if os.path.exists(os.environ["COMMITTING"]):
+        os.unlink(os.environ["COMMITTING"])
+store.run_writes = slowly
+"""
+
+
+def test_stops_in_the_midst_of_a_commit_neither_double_nor_suspect_anything(daemon: Daemon, folder: Path) -> None:
     daemon.start().stop()
-    dropper = Dropper(daemon.spool)
-    dropper.calls(range(6000))
-    # Every batch takes its time, so that each stop finds some in hand.
-    slow = "import time\nfrom tasks.ingest.intake import Intake\nread = Intake.read\n"
-    slow += "def slowly(self, entries): time.sleep(0.1); return read(self, entries)\nIntake.read = slowly\n"
-    slow += RUN + "run.STOP_TIMEOUT = 0.1\n"
+    Dropper(daemon.spool).calls(range(10_000))
+    committing = folder / "committing"
     for _ in range(4):
-        before = len(daemon.pending())
-        daemon.spawn(slow)
-        until(lambda before=before: len(daemon.pending()) < before, "a batch to be stored")  # type: ignore[misc]
+        committing.unlink(missing_ok=True)
+        daemon.spawn(SLOW_COMMITS + RUN + "run.STOP_TIMEOUT = 0.1\n", COMMITTING=str(committing))
+        until(committing.exists, "a commit")
         daemon.stop()
+        assert json.loads((daemon.data_dir / "ingest.journal").read_bytes())["in_hand"] == []
     assert daemon.pending()
     daemon.start()
     daemon.drained()
     daemon.stop()
-    assert daemon.value("SELECT count(*) FROM events") == 6000
-    assert daemon.value("SELECT value FROM counters WHERE name = 'events'") == 6000
+    assert daemon.value("SELECT count(*) FROM events") == 10_000
+    with daemon.database() as connection:
+        assert_consistent(connection)
     assert daemon.quarantined() == []
 
 
