@@ -397,14 +397,45 @@ async def test_a_lost_session_closes_what_it_left_open(history: History) -> None
 
 
 async def test_the_clock_may_step_back_without_freezing_a_session(history: History) -> None:
-    history.event("UserPromptSubmit", prompt="go")
-    history.event("Stop", at=START - 86_400_000)
+    now = time.time_ns() // 1_000_000
+    history.event("UserPromptSubmit", prompt="go", at=now + 86_400_000)
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("Stop", at=now)
     await history.ingest.step()
     await history.ingest.step()
-    history.event("UserPromptSubmit", prompt="more")
+    history.event("UserPromptSubmit", prompt="more", at=now + 10)
     history.event("Stop")
     await history.ingest.step()
     assert await history.status() == "idle"
+    assert await history.calls() == [("t1", 0, "interrupted", "inferred")]
+
+
+@pytest.mark.parametrize("kind", ["UserPromptSubmit", "Stop", "SessionEnd"])
+@pytest.mark.parametrize("late", [5_000, 600_000])
+async def test_an_event_that_arrives_late_undoes_nothing_that_began_after_it(
+    history: History, kind: str, late: int
+) -> None:
+    history.event("UserPromptSubmit", prompt="go")
+    history.event("Stop", at=START + late)
+    history.event("UserPromptSubmit", prompt="more")
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    await history.ingest.step()
+    history.event(kind, at=START + 100, prompt="from quarantine", reason="other")
+    await history.ingest.step()
+    assert await history.status() == "working"
+    assert await history.rows("SELECT tool_use_id FROM tool_running") == [("t1",)]
+    assert await history.calls() == []
+    assert await history.rows("SELECT ended_at FROM sessions") == [(None,)]
+
+
+async def test_a_start_that_is_told_twice_leaves_no_call_in_flight(history: History) -> None:
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    await history.ingest.step()
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=1)
+    await history.ingest.step()
+    assert await history.calls() == [("t1", 1, None, "hook")]
+    assert await history.rows("SELECT tool_use_id FROM tool_running") == []
 
 
 async def test_the_clients_process_is_identified(history: History) -> None:

@@ -29,10 +29,10 @@ class Calls:
     _files: list[tuple[Any, ...]] = field(default_factory=list)
 
     def begin(self, digest: Digest, state: SessionState) -> None:
-        """A PreToolUse. One that arrives after its result is no call in flight."""
+        """A PreToolUse. One that arrives after its result is no call in flight, and a second one begins nothing."""
         event: Any = digest.event
         key = (event.session_id, event.tool_use_id)
-        if key in self._finished:
+        if key in self._finished or event.tool_use_id in state.open_calls:
             return
         call = OpenCall(
             event.session_id, event.tool_use_id, event.tool_name, digest.at, state.task_id, event.agent_id,
@@ -74,7 +74,7 @@ class Calls:
                 (digest.at, path, action, event.session_id, state.task_id, event.agent_id, call.tool_use_id)
             )
 
-    def close(self, state: SessionState, at: int, which: Callable[[OpenCall], bool] = lambda call: True) -> None:
+    def close(self, state: SessionState, at: int, which: Callable[[OpenCall], bool]) -> None:
         """The calls of `state` that are still in flight will get no result: their turn or their process ended."""
         for call in [call for call in state.open_calls.values() if which(call)]:
             del state.open_calls[call.tool_use_id]

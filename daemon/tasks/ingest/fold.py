@@ -9,7 +9,7 @@ from tasks.events import models as m
 from tasks.ingest import statements
 from tasks.ingest.calls import Calls
 from tasks.ingest.digest import CallDigest, Digest, Failure
-from tasks.ingest.sessions import COLUMNS, OpenCall, SessionState, may_change
+from tasks.ingest.sessions import COLUMNS, OpenCall, SessionState, is_straggler, may_change
 from tasks.words import CallSource, SessionStatus
 
 #: A UserPromptSubmit that the client wrote itself, when background work finished.
@@ -38,6 +38,8 @@ class Fold:
     host: str
     #: makes a Failure of (tool name, text) for a call that was answered with nothing but a text
     deny: Callable[[str, str], Failure]
+    #: epoch milliseconds when the events were read
+    now: int
     processes: Mapping[int, Process] = field(default_factory=dict)
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _changed: dict[str, SessionState] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class Fold:
     def lose(self, session_uuid: str, at: int) -> None:
         """The session's process is gone and no SessionEnd came."""
         state = self._changed.setdefault(session_uuid, self.sessions[session_uuid])
-        if may_change(state, SessionStatus.LOST, max(at, state.status_since), "process_gone"):
+        if may_change(state, SessionStatus.LOST, max(at, state.status_since), "process_gone", self.now):
             self._move(state, SessionStatus.LOST, max(at, state.status_since), "process_gone", None)
             self._end(state, at, "process_gone", "lost")
 
@@ -128,7 +130,7 @@ class Fold:
             state.status_detail = detail
 
     def _change(self, digest: Digest, state: SessionState, to: SessionStatus, detail: str | None = None) -> bool:
-        if not may_change(state, to, digest.at, digest.event.hook_event_name):
+        if not may_change(state, to, digest.at, digest.event.hook_event_name, self.now):
             return False
         self._move(state, to, digest.at, digest.event.hook_event_name, detail)
         return True
@@ -138,8 +140,12 @@ class Fold:
 
     def _end(self, state: SessionState, at: int, reason: str | None, subagents: str) -> None:
         state.ended_at, state.end_reason, state.before_resume = at, reason, None
-        self._calls.close(state, at)
+        self._close_calls(state, at)
         self._subagents.append(Write.one(statements.SUBAGENTS_OF_ENDED, (subagents, at, state.session_uuid)))
+
+    def _close_calls(self, state: SessionState, at: int, which: Callable[[OpenCall], bool] = lambda call: True) -> None:
+        """Close what was in flight at `at`; what began after that goes on."""
+        self._calls.close(state, at, lambda call: which(call) and not is_straggler(at, call.started_at, self.now))
 
     def session_start(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
@@ -152,7 +158,7 @@ class Fold:
         if event.source == "clear":
             self._find_cleared(state, digest)
         if event.source == "resume":
-            self._calls.close(state, digest.at)
+            self._close_calls(state, digest.at)
             state.before_resume = state.status if state.events > 1 else str(SessionStatus.ENDED)
         if state.events > 1 and self._change(digest, state, SessionStatus.STARTING, event.source):
             state.ended_at = state.end_reason = None
@@ -164,7 +170,7 @@ class Fold:
             return
         cleared = max(candidates, key=lambda s: s.last_event_at)
         state.parent_uuid = cleared.session_uuid
-        if may_change(cleared, SessionStatus.ENDED, digest.at, "cleared"):
+        if may_change(cleared, SessionStatus.ENDED, digest.at, "cleared", self.now):
             self._changed[cleared.session_uuid] = cleared
             self._move(cleared, SessionStatus.ENDED, digest.at, "cleared", None)
             self._end(cleared, digest.at, "clear", "ended")
@@ -172,14 +178,14 @@ class Fold:
     def session_end(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
         reason = str(event.reason)[:64] if event.reason is not None else None
-        self._change(digest, state, SessionStatus.ENDED, reason)
-        self._end(state, digest.at, reason, "ended")
+        if self._change(digest, state, SessionStatus.ENDED, reason) or SessionStatus(state.status).is_over:
+            self._end(state, digest.at, reason, "ended")
 
     # Turns.
 
     def prompt(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
-        self._calls.close(state, digest.at, _of_main_agent)
+        self._close_calls(state, digest.at, _of_main_agent)
         if not (isinstance(event.prompt, str) and event.prompt.startswith(_NOTIFICATION_PREFIX)):
             state.prompts += 1
         state.before_resume = None
@@ -189,7 +195,7 @@ class Fold:
     def stop(self, digest: Digest, state: SessionState) -> None:
         if digest.event.agent_id is not None:
             return
-        self._calls.close(state, digest.at, _of_main_agent)
+        self._close_calls(state, digest.at, _of_main_agent)
         self._change(digest, state, SessionStatus.IDLE)
 
     def stop_failure(self, digest: Digest, state: SessionState) -> None:
@@ -198,7 +204,7 @@ class Fold:
         if event.agent_id is not None:
             self._end_subagent(digest, state, "failed", detail)
             return
-        self._calls.close(state, digest.at, _of_main_agent)
+        self._close_calls(state, digest.at, _of_main_agent)
         self._change(digest, state, SessionStatus.FAILED, detail)
 
     def notification(self, digest: Digest, state: SessionState) -> None:
@@ -233,7 +239,7 @@ class Fold:
 
     def _end_subagent(self, digest: Digest, state: SessionState, status: str, detail: str | None) -> None:
         event = digest.event
-        self._calls.close(state, digest.at, lambda call: call.agent_id == event.agent_id)
+        self._close_calls(state, digest.at, lambda call: call.agent_id == event.agent_id)
         row = (event.session_id, event.agent_id, event.agent_type or None, status, digest.at, detail)
         self._subagents.append(Write.one(statements.SUBAGENT_ENDED, row))
         self._record_subagent(digest, state, status, detail)

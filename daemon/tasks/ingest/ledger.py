@@ -76,10 +76,11 @@ class Ledger:
     async def lose(self, session_uuids: Sequence[str]) -> None:
         """Record that the processes of these sessions are gone without a SessionEnd."""
         sessions = await self._load(set(session_uuids), set())
-        fold = Fold(sessions, self._host, self._deny)
+        now = time.time_ns() // 1_000_000
+        fold = Fold(sessions, self._host, self._deny, now)
         for session_uuid in session_uuids:
             if session_uuid in sessions:
-                fold.lose(session_uuid, time.time_ns() // 1_000_000)
+                fold.lose(session_uuid, now)
         await self._commit(fold, [])
 
     async def _write_apart(self, outcome: Stored) -> None:
@@ -103,7 +104,7 @@ class Ledger:
         names = {one.event.session_id for one in fresh}
         newcomers = {one.file.client_pid for one in fresh if one.event.session_id not in self._states}
         sessions = await self._load(names, {pid for pid in newcomers if pid is not None})
-        fold = Fold(sessions, self._host, self._deny, _identify(fresh, sessions))
+        fold = Fold(sessions, self._host, self._deny, time.time_ns() // 1_000_000, _identify(fresh, sessions))
         # File times move in ticks of some milliseconds; within one, the recorder started first has the lower pid.
         for one in sorted(fresh, key=lambda one: (one.file.mtime_ns, one.file.recorder_pid)):
             fold.add(one)

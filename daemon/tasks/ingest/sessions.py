@@ -74,11 +74,19 @@ _ROUSED_BY_ACTIVITY = frozenset(
 _ROUSED_BY_NEW_CALL = _ROUSED_BY_ACTIVITY | {SessionStatus.IDLE, SessionStatus.FAILED}
 
 
-def may_change(state: SessionState, to: SessionStatus, at: int, trigger: str) -> bool:
-    """Whether an event of kind `trigger` at time `at` moves the session to `to`."""
+def is_straggler(at: int, since: int, now: int) -> bool:
+    """Whether an event at time `at`, read at time `now`, tells of something older than what began at `since`.
+
+    An event that is much older, but was read as it happened, comes from a clock that stepped back.
+    """
+    return at < since and (at > since - CLOCK_STEP or at < now - CLOCK_STEP)
+
+
+def may_change(state: SessionState, to: SessionStatus, at: int, trigger: str, now: int) -> bool:
+    """Whether an event of kind `trigger` at time `at`, read at time `now`, moves the session to `to`."""
     current = state.status
-    if state.status_since - CLOCK_STEP < at < state.status_since:
-        return False  # a straggler
+    if is_straggler(at, state.status_since, now):
+        return False
     if trigger in ("SessionStart", "UserPromptSubmit"):
         return True
     if to is SessionStatus.LOST:
