@@ -7,7 +7,9 @@ from tasks.ingest.digest import CONTENT_ID_SIZE, Digest, was_by_plugin
 
 #: Milliseconds between two copies of one event, at most.
 WINDOW = 60_000
-MEMORY = 50_000
+#: Contents remembered, about 900 bytes each. Hooks make a few hundred events a second at most, and a backlog is read in
+#: order of time.
+MEMORY = 10_000
 
 
 @dataclass(slots=True)
