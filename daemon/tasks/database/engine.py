@@ -99,7 +99,7 @@ class Reader:
         self.path = path
         self._lock = threading.Lock()
         try:
-            self._connection = _open(path, "ro")
+            self._connection = open_connection(path, "ro")
             self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
         except sqlite3.Error as error:
@@ -233,7 +233,7 @@ class SyncDatabase:
             self._writer.close()
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
+def open_connection(path: Path, mode: str) -> sqlite3.Connection:
     # Autocommit (isolation_level None): transactions are begun and ended by name, nothing is implied.
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
@@ -245,12 +245,12 @@ def _open_checked(path: Path) -> sqlite3.Connection:
     if not os.path.lexists(path):
         _create(path)
     # Looked at through a read-only connection: the last writing one to close would move the log into the file.
-    look = _open(path, "ro")
+    look = open_connection(path, "ro")
     try:
         migrations.check_version(look, path)
     finally:
         look.close()
-    return _open(path, "rw")
+    return open_connection(path, "rw")
 
 
 def _create(path: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tasks.database import migrations
-from tasks.database.engine import Reader, Writer
+from tasks.database.engine import Reader, Writer, open_connection, translate
 from tasks.database.migrations import sync
 from tasks.errors import StoreCorrupt, StoreError
 
@@ -37,12 +37,15 @@ def problems(reader: Reader, *, quick: bool = False) -> list[str]:
     return found
 
 
-def back_up(writer: Writer, directory: Path, label: str, keep: int | None = None) -> Path:
+def back_up(database: Path, directory: Path, label: str, keep: int | None = None) -> Path:
+    """A copy made over a connection of its own, so that nobody waits for it however large the database is."""
     if not re.fullmatch(r"[a-z0-9-]{1,40}", label):
         raise StoreError(f"cannot name a backup {label!r}: use up to 40 of a-z, 0-9 and -")
-    made = writer.outside_transaction(
-        lambda connection: migrations.backup(connection, directory, label), "cannot back up"
-    )
+    try:
+        with contextlib.closing(open_connection(database, "ro")) as connection:
+            made = migrations.backup(connection, directory, label)
+    except sqlite3.Error as error:
+        raise translate(error, f"cannot back up {database}") from error
     if keep is not None:
         same = re.compile(rf"tasks-[0-9]+T[0-9]+-[0-9]+-{label}\.db")
         for old in sorted(path for path in directory.iterdir() if same.fullmatch(path.name))[:-keep]:

@@ -111,8 +111,8 @@ class Database:
 
     async def backup(self, label: str = "manual", *, keep: int | None = None) -> Path:
         """A checked copy in the backup directory; with `keep`, the oldest of the same label beyond that number go."""
-        writer = self._opened_writer()
-        return await self._writing.call(lambda: maintenance.back_up(writer, self._backup_dir, label, keep))
+        self._opened_writer()
+        return await asyncio.to_thread(maintenance.back_up, self.path, self._backup_dir, label, keep)
 
     async def vacuum(self) -> tuple[int, int]:
         """Rewrite the file without gaps. Returns its size in bytes before and after."""
