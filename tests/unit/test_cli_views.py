@@ -133,3 +133,13 @@ def test_a_rate_never_rounds_to_perfect_or_to_hopeless() -> None:
 def test_an_empty_table_says_so() -> None:
     assert _plain(views.errors({}, "7")) == "no failed calls in the last 7 days\n"
     assert _plain(views.tools({}, "1")) == "no calls in the last 1 hour\n"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_long_name_of_a_tool_does_not_push_its_numbers_out(width: int) -> None:
+    stats = {"count": 12_345, "success_rate": 0.5, "errors": {"command_failed": 9}}
+    durations = {f"{key}_duration_ms": 1234.5 for key in ("avg", "p50", "p95", "max")}
+    name = "mcp__claude_ai_Google_Calendar__list_calendar_events"
+    text = _styled(views.tools({name: stats | durations}, "24"), width=width, colour=False)
+    assert "12,345" in text and "50.0%" in text
+    assert max(map(len, text.splitlines())) <= width

@@ -184,8 +184,9 @@ def session(answer: Record, now: int) -> list[Block]:
 
 def tools(answer: Mapping[str, Record], hours: str) -> list[Block]:
     columns = [
-        Column("tool"), Column("calls", right=True), Column("success", right=True), Column("average", right=True),
-        Column("median", right=True), Column("95 %", right=True), Column("longest", right=True),
+        Column("tool", wraps=True), Column("calls", right=True), Column("success", right=True),
+        Column("average", right=True, optional=True), Column("median", right=True, optional=True),
+        Column("95 %", right=True, optional=True), Column("longest", right=True, optional=True),
         Column("errors", flexible=True),
     ]  # fmt: skip
     table = Table("", columns, f"no calls in the last {hours} {'hour' if hours == '1' else 'hours'}")
@@ -210,8 +211,8 @@ def errors(answer: Mapping[str, int], days: str) -> list[Block]:
 
 def failures(answer: Sequence[Record], now: int) -> list[Block]:
     columns = [
-        Column("time"), Column("session"), Column("tool"), Column("category"), Column("error", flexible=True),
-        Column("parameters", flexible=True),
+        Column("time"), Column("session"), Column("tool", flexible=True), Column("category"),
+        Column("error", flexible=True), Column("parameters", flexible=True, optional=True),
     ]  # fmt: skip
     table = Table("", columns, "no failed calls")
     for one in answer:
