@@ -111,7 +111,10 @@ class Kills:
         if entry["code"] != "crash_suspect":
             return None
         assert self.in_hand[entry["name"]] >= 3, f"{entry['name']} was in hand at {self.in_hand[entry['name']]} crashes"
-        content = json.loads((self.daemon.data_dir / "quarantine" / entry["id"]).read_bytes())
+        try:
+            content = json.loads((self.daemon.data_dir / "quarantine" / entry["id"]).read_bytes())
+        except ValueError:
+            return None  # its recorder was killed, too
         return (content["hook_event_name"], content["tool_use_id"])
 
 

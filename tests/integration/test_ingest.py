@@ -638,3 +638,25 @@ async def test_reasons_of_denials_and_failed_turns_are_redacted(history: History
     texts = await history.rows("SELECT error FROM tool_usage UNION ALL SELECT status_detail FROM sessions")
     assert len(texts) == 2
     assert all("REDACTED:github" in text and secret not in text for (text,) in texts)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_start_that_arrives_late_does_not_wake_a_failed_turn(history: History, together: bool) -> None:
+    history.event("UserPromptSubmit", prompt="go")
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=1)
+    history.event("StopFailure", error="server_error")
+    if not together:
+        await history.ingest.step()
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("SessionEnd", reason="other")
+    await history.ingest.step()
+    assert await history.status() == "failed"
+
+
+async def test_a_start_whose_result_is_known_does_not_wake_an_idle_session(history: History) -> None:
+    history.event("UserPromptSubmit", prompt="go")
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=1)
+    history.event("Stop")
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    await history.ingest.step()
+    assert await history.status() == "idle"

@@ -28,17 +28,18 @@ class Calls:
     _closed: set[Key] = field(default_factory=set)
     _files: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def begin(self, digest: Digest, state: SessionState) -> None:
-        """A PreToolUse. One that arrives after its result is no call in flight, and a second one begins nothing."""
+    def begin(self, digest: Digest, state: SessionState) -> bool:
+        """A PreToolUse. Whether it begins anything: one that arrives after its result does not, nor does a second one."""
         event: Any = digest.event
         key = (event.session_id, event.tool_use_id)
         if key in self._finished or event.tool_use_id in state.open_calls:
-            return
+            return False
         call = OpenCall(
             event.session_id, event.tool_use_id, event.tool_name, digest.at, state.task_id, event.agent_id,
             event.agent_type or None, event.prompt_id, digest.parameters,
         )  # fmt: skip
         state.open_calls[event.tool_use_id] = self._opened[key] = call
+        return True
 
     def ask(self, digest: Digest, state: SessionState) -> None:
         """A PermissionRequest. It does not name the call; tool, agent and parameters do."""

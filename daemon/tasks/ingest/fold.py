@@ -254,8 +254,9 @@ class Fold:
 
     def pre_tool(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
+        if not self._calls.begin(digest, state):
+            return
         self.activity(digest, state)
-        self._calls.begin(digest, state)
         # Background hooks may overtake each other: the batch that tells of a denial may come before the start of the call.
         if (answered := state.answered.pop(event.tool_use_id, None)) is not None:
             self._deny(digest, state, answered)

@@ -67,11 +67,11 @@ CALL_COLUMNS = tuple(OpenCall.__slots__)
 
 _OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))
 #: What an event that merely shows activity may interrupt. An idle session is woken by new work only, not by the stragglers
-#: of the turn that just ended; an ended one by nothing but a new start or prompt.
+#: of the turn that just ended; a failed or ended one by nothing but a new start or prompt.
 _ROUSED_BY_ACTIVITY = frozenset(
     (SessionStatus.STARTING, SessionStatus.WAITING_PERMISSION, SessionStatus.WAITING_INPUT, SessionStatus.LOST)
 )
-_ROUSED_BY_NEW_CALL = _ROUSED_BY_ACTIVITY | {SessionStatus.IDLE, SessionStatus.FAILED}
+_ROUSED_BY_NEW_CALL = _ROUSED_BY_ACTIVITY | {SessionStatus.IDLE}
 
 
 def is_straggler(at: int, since: int, now: int) -> bool:
