@@ -396,6 +396,33 @@ async def test_a_lost_session_closes_what_it_left_open(history: History) -> None
     assert (await history.changes()).count("lost") == 1
 
 
+@pytest.mark.parametrize("sign", ["PreToolUse", "UserPromptSubmit", "Stop"])
+async def test_a_lost_session_that_gives_a_sign_of_life_has_no_end(history: History, sign: str) -> None:
+    history.event("UserPromptSubmit", prompt="go")
+    await history.ingest.step()
+    await history.ingest.lose([SESSION])
+    lost = await history.rows("SELECT status_since, ended_at IS NULL, end_reason FROM sessions")
+    assert lost == [(lost[0][0], 0, "process_gone")]
+    history.event(sign, at=lost[0][0] + 10, prompt="more", **history.call("Bash", "t1"))
+    await history.ingest.step()
+    assert await history.rows("SELECT ended_at, end_reason FROM sessions") == [(None, None)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_cleared_session_is_found_though_another_event_comes_first(history: History, together: bool) -> None:
+    history.event("SessionStart", source="startup", session="before", pid=7)
+    await history.ingest.step()
+    await history.restart()
+    history.event("InstructionsLoaded", session="after", pid=7)
+    if not together:
+        await history.ingest.step()
+    history.event("SessionStart", source="clear", session="after", pid=7)
+    await history.ingest.step()
+    rows = await history.rows("SELECT session_uuid, parent_uuid, status FROM sessions ORDER BY session_uuid DESC")
+    assert rows[0] == ("before", None, "ended")
+    assert rows[1][:2] == ("after", "before")
+
+
 async def test_the_clock_may_step_back_without_freezing_a_session(history: History) -> None:
     now = time.time_ns() // 1_000_000
     history.event("UserPromptSubmit", prompt="go", at=now + 86_400_000)

@@ -121,6 +121,8 @@ class Fold:
         return known.started if known else None
 
     def _move(self, state: SessionState, to: SessionStatus, at: int, cause: str, detail: str | None) -> None:
+        if not to.is_over:
+            state.ended_at = state.end_reason = None
         if state.status != to:
             previous = state.status
             state.status, state.status_since = str(to), at
@@ -160,8 +162,8 @@ class Fold:
         if event.source == "resume":
             self._close_calls(state, digest.at)
             state.before_resume = state.status if state.events > 1 else str(SessionStatus.ENDED)
-        if state.events > 1 and self._change(digest, state, SessionStatus.STARTING, event.source):
-            state.ended_at = state.end_reason = None
+        if state.events > 1:
+            self._change(digest, state, SessionStatus.STARTING, event.source)
 
     def _find_cleared(self, state: SessionState, digest: Digest) -> None:
         pid = digest.file.client_pid
@@ -189,8 +191,7 @@ class Fold:
         if not (isinstance(event.prompt, str) and event.prompt.startswith(_NOTIFICATION_PREFIX)):
             state.prompts += 1
         state.before_resume = None
-        if self._change(digest, state, SessionStatus.WORKING):
-            state.ended_at = state.end_reason = None
+        self._change(digest, state, SessionStatus.WORKING)
 
     def stop(self, digest: Digest, state: SessionState) -> None:
         if digest.event.agent_id is not None:

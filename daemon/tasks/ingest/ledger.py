@@ -102,8 +102,13 @@ class Ledger:
         if not fresh and not duplicates:
             return
         names = {one.event.session_id for one in fresh}
-        newcomers = {one.file.client_pid for one in fresh if one.event.session_id not in self._states}
-        sessions = await self._load(names, {pid for pid in newcomers if pid is not None})
+        # What starts may have come from another session of the same process.
+        starters = {
+            one.file.client_pid
+            for one in fresh
+            if one.event.session_id not in self._states or one.event.hook_event_name == "SessionStart"
+        }
+        sessions = await self._load(names, {pid for pid in starters if pid is not None})
         fold = Fold(sessions, self._host, self._deny, time.time_ns() // 1_000_000, _identify(fresh, sessions))
         # File times move in ticks of some milliseconds; within one, the recorder started first has the lower pid.
         for one in sorted(fresh, key=lambda one: (one.file.mtime_ns, one.file.recorder_pid)):
