@@ -39,7 +39,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_what_git_tracks_and_nothing_else(wheel: Path) -> None:
-    wanted = {new + path.removeprefix(old) for path in tracked() for old, new in SHIPPED.items() if path.startswith(old)}
+    wanted = {
+        new + path.removeprefix(old) for path in tracked() for old, new in SHIPPED.items() if path.startswith(old)
+    }
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert found == wanted
