@@ -46,10 +46,11 @@ class Intake:
         """In the given order, bounded by number and bytes. What may have crashed the reader comes alone, and last."""
         self._forget_gone(entries)
         self.trouble = None
+        lonely = self._journal.lonely()
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if self._journal.is_lonely(entry.name):
+            if entry.name in lonely:
                 continue
             if batch and (len(batch) >= BATCH_FILES or size + entry.size > BATCH_BYTES):
                 yield batch
@@ -58,9 +59,7 @@ class Intake:
             size += entry.size
         if batch:
             yield batch
-        for entry in entries:
-            if self._journal.is_lonely(entry.name):
-                yield [entry]
+        yield from ([entry] for entry in entries if entry.name in lonely)
 
     def read(self, entries: list[Entry]) -> Batch:
         """Raises OSError when the environment fails; the files are still there then."""

@@ -27,8 +27,9 @@ class CrashJournal:
         with contextlib.suppress(OSError):
             self._write()
 
-    def is_lonely(self, name: str) -> bool:
-        return self._counts.get(name, 0) >= ALONE_AFTER
+    def lonely(self) -> frozenset[str]:
+        """Names that are to be read one at a time."""
+        return frozenset(name for name, count in self._counts.items() if count >= ALONE_AFTER)
 
     def is_suspect(self, name: str) -> bool:
         return self._counts.get(name, 0) >= QUARANTINE_AFTER
