@@ -42,7 +42,7 @@ CREATE TABLE sessions (
                                        'ended', 'failed', 'lost')),
     status_since     INTEGER NOT NULL,
     status_detail    TEXT,                          -- the tool, the question, the error
-    before_resume    TEXT,                          -- the status to return to when a resume turns out to be a fork
+    before_resume    TEXT,                          -- JSON: what to take back when a resume turns out to be a fork
     origin           TEXT,                          -- startup, resume, clear, compact, fork; NULL: its start was not seen
     parent_uuid      TEXT,                          -- the session it was forked or cleared from
     cwd              TEXT,

@@ -337,6 +337,28 @@ async def test_a_fork_is_linked_and_the_original_is_left_as_it_was(history: Hist
 
 
 @pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_a_fork_takes_neither_process_nor_end_from_the_original(
+    history: History, has_ended: bool, together: bool
+) -> None:
+    history.event("UserPromptSubmit", session="old", prompt="go", pid=4241)
+    history.event("SessionEnd" if has_ended else "Stop", session="old", reason="other", pid=4241)
+    await history.ingest.step()
+    before = await history.rows("SELECT status, pid, ended_at, end_reason FROM sessions")
+    history.event("SessionStart", session="old", source="resume", pid=4242)
+    if not together:
+        await history.ingest.step()
+        await history.restart()
+    history.event("UserPromptSubmit", session="new", prompt="go", pid=4242)
+    await history.ingest.step()
+    assert (
+        await history.rows("SELECT status, pid, ended_at, end_reason FROM sessions WHERE session_uuid = 'old'")
+        == before
+    )
+    assert await history.rows("SELECT pid, parent_uuid FROM sessions WHERE session_uuid = 'new'") == [(4242, "old")]
+
+
+@pytest.mark.parametrize("together", [True, False])
 async def test_a_clear_starts_a_session_that_knows_where_it_came_from(history: History, together: bool) -> None:
     history.event("UserPromptSubmit", session="a", prompt="go", pid=4242)
     if not together:

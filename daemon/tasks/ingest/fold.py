@@ -80,12 +80,15 @@ class Fold:
     def _session(self, digest: Digest) -> SessionState:
         event, file, at = digest.event, digest.file, digest.at
         state = self.sessions.get(event.session_id)
+        is_new = state is None
         if state is None:
             state = SessionState(event.session_id, SessionStatus.STARTING, at, self.host, at, at, file.task_id)
             self.sessions[event.session_id] = state
             if not isinstance(event, m.SessionStart):
                 self._adopt_fork(state, digest)
             self._record(state, None, at, event.hook_event_name, None)
+        if isinstance(event, m.SessionStart) and event.source == "resume":
+            state.note_resume(is_new=is_new)
         self._changed[event.session_id] = state
         state.events += 1
         state.last_event_at = max(state.last_event_at, at)
@@ -110,10 +113,8 @@ class Fold:
                 continue
             if other.status == SessionStatus.STARTING and other.process_started == self._started(pid):
                 state.origin, state.parent_uuid = "fork", other.session_uuid
-                before = SessionStatus(other.before_resume)
-                other.before_resume = None
                 self._changed[other.session_uuid] = other
-                self._move(other, before, digest.at, "forked", state.session_uuid)
+                self._move(other, other.undo_resume(), digest.at, "forked", state.session_uuid)
                 return
 
     def _started(self, pid: int) -> int | None:
@@ -161,7 +162,6 @@ class Fold:
             self._find_cleared(state, digest)
         if event.source == "resume":
             self._close_calls(state, digest.at)
-            state.before_resume = state.status if state.events > 1 else str(SessionStatus.ENDED)
         if state.events > 1:
             self._change(digest, state, SessionStatus.STARTING, event.source)
 

@@ -1,5 +1,6 @@
 """What the ingester knows of a session while it folds events into it, and the status graph."""
 
+import json
 from dataclasses import dataclass, field, replace
 
 from tasks.ingest.digest import CallDigest
@@ -56,10 +57,26 @@ class SessionState:
     #: calls of the last batch that were answered with a text and of which nothing else was known; not stored
     answered: dict[str, CallDigest] = field(default_factory=dict)
 
+    def note_resume(self, *, is_new: bool) -> None:
+        """Remember in `before_resume` what to take back when the resume turns out to be a fork."""
+        before = {name: getattr(self, name) for name in _CHANGED_BY_RESUME}
+        self.before_resume = json.dumps(before | ({"status": SessionStatus.ENDED} if is_new else {}))
+
+    def undo_resume(self) -> SessionStatus:
+        """Take the resume back, but for the status, which is returned."""
+        before = json.loads(self.before_resume or "{}")
+        self.before_resume = None
+        status = SessionStatus(before.pop("status"))
+        for name, value in before.items():
+            setattr(self, name, value)
+        return status
+
     def copy(self) -> "SessionState":
         calls = {key: replace(call) for key, call in self.open_calls.items()}
         return replace(self, open_calls=calls, answered=dict(self.answered))
 
+
+_CHANGED_BY_RESUME = ("status", "pid", "process_started", "boot", "ended_at", "end_reason")
 
 #: Columns of `sessions`, in the order of the fields above.
 COLUMNS = tuple(name for name in SessionState.__slots__ if name not in ("open_calls", "answered"))
