@@ -337,6 +337,36 @@ async def test_a_fork_is_linked_and_the_original_is_left_as_it_was(history: Hist
 
 
 @pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("source", ["startup", "resume", "clear"])
+async def test_a_start_that_its_first_prompt_overtook_does_not_stop_the_work(
+    history: History, source: str, together: bool
+) -> None:
+    history.event("UserPromptSubmit", prompt="go", pid=4242)
+    if not together:
+        await history.ingest.step()
+        await history.restart()
+    history.event("SessionStart", source=source, pid=4242)
+    await history.ingest.step()
+    assert await history.status() == "working"
+    assert await history.rows("SELECT origin, before_resume FROM sessions") == [(source, None)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_fork_that_overtook_its_start_is_linked(history: History, together: bool) -> None:
+    history.event("UserPromptSubmit", session="old", prompt="go", pid=4241)
+    history.event("Stop", session="old", pid=4241)
+    await history.ingest.step()
+    history.event("UserPromptSubmit", session="new", prompt="go", pid=4242)
+    if not together:
+        await history.ingest.step()
+        await history.restart()
+    history.event("SessionStart", session="old", source="resume", pid=4242)
+    await history.ingest.step()
+    rows = await history.rows("SELECT session_uuid, status, pid, parent_uuid FROM sessions ORDER BY session_uuid")
+    assert rows == [("new", "working", 4242, "old"), ("old", "idle", 4241, None)]
+
+
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("has_ended", [True, False])
 async def test_a_fork_takes_neither_process_nor_end_from_the_original(
     history: History, has_ended: bool, together: bool

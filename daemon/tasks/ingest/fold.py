@@ -15,6 +15,9 @@ from tasks.words import CallSource, SessionStatus
 #: A UserPromptSubmit that the client wrote itself, when background work finished.
 _NOTIFICATION_PREFIX = "<task-notification>"
 
+#: Milliseconds within which an event of a background hook may be overtaken by the one after it.
+_OVERTAKING = 5_000
+
 _PERMISSION_NOTES = ("permission_prompt",)
 _INPUT_NOTES = ("idle_prompt", "elicitation_dialog")
 
@@ -87,7 +90,7 @@ class Fold:
             if not isinstance(event, m.SessionStart):
                 self._adopt_fork(state, digest)
             self._record(state, None, at, event.hook_event_name, None)
-        if isinstance(event, m.SessionStart) and event.source == "resume":
+        if isinstance(event, m.SessionStart) and event.source == "resume" and not _was_overtaken(state, digest):
             state.note_resume(is_new=is_new)
         self._changed[event.session_id] = state
         state.events += 1
@@ -160,10 +163,24 @@ class Fold:
             state.origin = event.source
         if event.source == "clear":
             self._find_cleared(state, digest)
-        if event.source == "resume":
+        if event.source == "resume" and state.before_resume is not None:
+            if (fork := self._fork_ahead(state, digest)) is not None:
+                fork.origin, fork.parent_uuid = "fork", state.session_uuid
+                self._changed[fork.session_uuid] = fork
+                state.undo_resume()
+                return
             self._close_calls(state, digest.at)
-        if state.events > 1:
+        if state.events > 1 and not _was_overtaken(state, digest):
             self._change(digest, state, SessionStatus.STARTING, event.source)
+
+    def _fork_ahead(self, state: SessionState, digest: Digest) -> SessionState | None:
+        """The fork of `state` whose first event overtook the start, which is reported under the id of `state`."""
+        for other in self.sessions.values():
+            is_same = other.pid == state.pid is not None and other.process_started == state.process_started
+            is_young = 0 <= digest.at - other.started_at < _OVERTAKING
+            if other is not state and is_same and is_young and other.origin is None:
+                return other
+        return None
 
     def _find_cleared(self, state: SessionState, digest: Digest) -> None:
         pid = digest.file.client_pid
@@ -303,6 +320,13 @@ class Fold:
 
 def _of_main_agent(call: OpenCall) -> bool:
     return call.agent_id is None
+
+
+def _was_overtaken(state: SessionState, digest: Digest) -> bool:
+    """Whether the first prompt of the same process came before this SessionStart."""
+    since = digest.at - state.status_since
+    is_same = state.pid == digest.file.client_pid is not None
+    return is_same and state.status == SessionStatus.WORKING and 0 <= since < _OVERTAKING
 
 
 _HANDLERS: Mapping[type[m.Event], Callable[[Fold, Digest, SessionState], None]] = {
