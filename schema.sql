@@ -131,6 +131,9 @@ CREATE TABLE tool_running (
     prompt_id             TEXT,
     parameters            TEXT,
     permission_requested  INTEGER NOT NULL DEFAULT 0 CHECK (permission_requested IN (0, 1)),
+    answered_at           INTEGER,                  -- the model was told something, but no result was reported yet: …
+    answer                TEXT,                     -- … a denial, unless the result still comes
+    answer_category       TEXT,
     PRIMARY KEY (session_uuid, tool_use_id)
 ) STRICT, WITHOUT ROWID;
 

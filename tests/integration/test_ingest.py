@@ -164,7 +164,12 @@ async def test_a_denied_call_is_a_start_and_a_text_without_a_result(history: His
     history.event("PreToolUse", **history.call("Bash", "t1"))
     history.batch(("Bash", "t1", text))
     await history.ingest.step()
+    assert await history.calls() == [], "its result may still be under way"
+    await history.restart()
+    history.event("Stop")
+    await history.ingest.step()
     assert await history.calls() == [("t1", 0, category, "batch")]
+    assert await history.rows("SELECT * FROM tool_running") == []
     assert await history.rows("SELECT error FROM tool_usage") == [(text,)]
 
 
@@ -173,6 +178,7 @@ async def test_the_hooks_word_replaces_what_the_batch_made_believe(history: Hist
     history.event("PreToolUse", **history.call("Bash", "t1"))
     history.batch(("Bash", "t1", "output of a success"))
     if not together:
+        history.event("Stop")
         await history.ingest.step()
         assert await history.calls() == [("t1", 0, "blocked", "batch")]
     history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=7)
@@ -739,3 +745,49 @@ async def test_a_start_whose_result_is_known_does_not_wake_an_idle_session(histo
     history.event("PreToolUse", **history.call("Bash", "t1"))
     await history.ingest.step()
     assert await history.status() == "idle"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_result_that_comes_after_the_batch_was_never_a_denial(history: History, together: bool) -> None:
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.batch(("Bash", "t1", "output of a success"))
+    if not together:
+        await history.ingest.step()
+        assert await history.calls() == []
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=7)
+    await history.ingest.step()
+    assert await history.calls() == [("t1", 1, None, "hook")]
+
+
+async def test_the_next_batch_of_the_same_agent_settles_a_denial(history: History) -> None:
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.batch(("Bash", "t1", "http says no"))
+    await history.ingest.step()
+    history.batch(("Read", "t0", "x"), agent_id="a1", agent_type="Explore")
+    await history.ingest.step()
+    assert await history.calls() == []
+    history.batch(("Read", "t2", "x"))
+    await history.ingest.step()
+    assert await history.calls() == [("t1", 0, "blocked", "batch")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_question_that_overtakes_its_call_is_still_asked_about_it(history: History, together: bool) -> None:
+    history.event("PermissionRequest", tool_name="Bash", tool_input={"command": "run t1"})
+    if not together:
+        await history.ingest.step()
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("UserPromptSubmit", prompt="no, do this")
+    await history.ingest.step()
+    assert await history.calls() == [("t1", 0, "user_rejected", "inferred")]
+
+
+async def test_a_start_that_comes_after_the_end_leaves_nothing_running(history: History) -> None:
+    history.event("UserPromptSubmit", prompt="go")
+    history.event("SessionEnd", reason="other")
+    await history.ingest.step()
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    await history.ingest.step()
+    assert await history.rows("SELECT * FROM tool_running") == []
+    assert await history.calls() == [("t1", 0, "interrupted", "inferred")]
+    assert await history.status() == "ended"

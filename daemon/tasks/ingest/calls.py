@@ -13,7 +13,7 @@ from tasks.words import CallSource, ErrorCategory
 _STRENGTH = {source: strength for strength, source in enumerate(CallSource)}
 
 _NO_RESULT = "No result was reported before the turn or the process ended"
-_NOT_ALLOWED = "The person did not allow this call"
+_NOT_ALLOWED = "The person was asked about this call, and no result was reported"
 
 #: (session, tool_use_id)
 Key = tuple[str, str]
@@ -24,7 +24,9 @@ class Calls:
     """Collects the rows of tool_usage, tool_running and files; the calls in flight themselves are in the SessionState."""
 
     _finished: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
+    #: begun or changed: rows of tool_running to write
     _opened: dict[Key, OpenCall] = field(default_factory=dict)
+    _begun: set[Key] = field(default_factory=set)
     _closed: set[Key] = field(default_factory=set)
     _files: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -39,15 +41,30 @@ class Calls:
             event.agent_type or None, event.prompt_id, digest.parameters,
         )  # fmt: skip
         state.open_calls[event.tool_use_id] = self._opened[key] = call
+        self._begun.add(key)
+        # Background hooks may overtake each other: the question and the answer may be here before their call.
+        if (question := (call.tool_name, call.agent_id, call.parameters)) in state.asked:
+            state.asked.remove(question)
+            call.permission_requested = 1
         return True
 
     def ask(self, digest: Digest, state: SessionState) -> None:
         """A PermissionRequest. It does not name the call; tool, agent and parameters do."""
         event: Any = digest.event
-        for call in state.open_calls.values():
-            if (call.tool_name, call.agent_id, call.parameters) == (event.tool_name, event.agent_id, digest.parameters):
-                call.permission_requested = 1
-                self._opened[(call.session_uuid, call.tool_use_id)] = call
+        question = (event.tool_name, event.agent_id, digest.parameters)
+        asked = [
+            call for call in state.open_calls.values() if (call.tool_name, call.agent_id, call.parameters) == question
+        ]
+        for call in asked:
+            call.permission_requested = 1
+            self._opened[(call.session_uuid, call.tool_use_id)] = call
+        if not asked:
+            state.asked.append(question)
+
+    def answer(self, call: OpenCall, failure: Failure, at: int) -> None:
+        """The model was told a text. Unless a result still comes, that was a denial: `close` will say so."""
+        call.answered_at, call.answer, call.answer_category = at, failure.error, failure.category
+        self._opened[(call.session_uuid, call.tool_use_id)] = call
 
     def finish(
         self,
@@ -79,13 +96,16 @@ class Calls:
         """The calls of `state` that are still in flight will get no result: their turn or their process ended."""
         for call in [call for call in state.open_calls.values() if which(call)]:
             del state.open_calls[call.tool_use_id]
-            refused = call.permission_requested
+            if call.answered_at is not None:
+                source, error, category = CallSource.BATCH, call.answer, call.answer_category
+            elif call.permission_requested:
+                source, error, category = CallSource.INFERRED, _NOT_ALLOWED, ErrorCategory.USER_REJECTED
+            else:
+                source, error, category = CallSource.INFERRED, _NO_RESULT, ErrorCategory.INTERRUPTED
             self._store(
-                CallSource.INFERRED,
-                (at, call.session_uuid, call.task_id, call.agent_id, call.agent_type, call.prompt_id, call.tool_use_id,
-                 call.tool_name, call.parameters, 0, _NOT_ALLOWED if refused else _NO_RESULT,
-                 ErrorCategory.USER_REJECTED if refused else ErrorCategory.INTERRUPTED, None, None, None,
-                 CallSource.INFERRED),
+                source,
+                (call.answered_at or at, call.session_uuid, call.task_id, call.agent_id, call.agent_type, call.prompt_id,
+                 call.tool_use_id, call.tool_name, call.parameters, 0, error, category, None, None, None, source),
             )  # fmt: skip
 
     def writes(self) -> list[Write]:
@@ -94,8 +114,8 @@ class Calls:
             for key, call in self._opened.items()
             if key not in self._closed
         ]
-        # What was opened and closed in one batch never was in tool_running, unless an earlier batch had put it there.
-        closed = [key for key in self._closed if key not in self._opened or self._opened[key].permission_requested]
+        # What began and ended in one batch never was in tool_running.
+        closed = [key for key in self._closed if key not in self._begun]
         return [
             Write(statements.TOOL_USAGE, list(self._finished.values())),
             Write(statements.CALL_OPENED, opened),

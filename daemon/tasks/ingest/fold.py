@@ -205,6 +205,7 @@ class Fold:
     def prompt(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
         self._close_calls(state, digest.at, _of_main_agent)
+        state.asked = []
         if not (isinstance(event.prompt, str) and event.prompt.startswith(_NOTIFICATION_PREFIX)):
             state.prompts += 1
         state.before_resume = None
@@ -275,9 +276,11 @@ class Fold:
         if not self._calls.begin(digest, state):
             return
         self.activity(digest, state)
-        # Background hooks may overtake each other: the batch that tells of a denial may come before the start of the call.
+        call = state.open_calls[event.tool_use_id]
         if (answered := state.answered.pop(event.tool_use_id, None)) is not None:
-            self._deny(digest, state, answered)
+            self._answer(digest, call, answered)
+        if state.status in (SessionStatus.ENDED, SessionStatus.LOST):
+            self._calls.close(state, digest.at, lambda one: one is call)
 
     def permission_request(self, digest: Digest, state: SessionState) -> None:
         event: Any = digest.event
@@ -300,22 +303,24 @@ class Fold:
 
     def batch(self, digest: Digest, state: SessionState) -> None:
         """A batch only adds what no hook of its own told: calls that were refused or denied. A hook's word replaces it."""
+        agent_id = digest.event.agent_id
         self.activity(digest, state)
-        state.answered = {}
+        # Whatever was answered in an earlier batch of this agent and got no result since, will get none.
+        self._calls.close(state, digest.at, lambda one: one.answered_at is not None and one.agent_id == agent_id)
+        state.answered, state.asked = {}, []
         for call in digest.calls:
-            if call.failure is not None or (call.text is None and call.tool_use_id in state.open_calls):
+            running = state.open_calls.get(call.tool_use_id)
+            if call.failure is not None or (running is not None and call.text is None):
                 self._calls.finish(
                     digest, state, call, parameters=call.parameters, failure=call.failure, source=CallSource.BATCH
                 )
-            elif call.tool_use_id in state.open_calls:
-                self._deny(digest, state, call)
+            elif running is not None:
+                self._answer(digest, running, call)
             elif call.text is not None:
                 state.answered[call.tool_use_id] = call
 
-    def _deny(self, digest: Digest, state: SessionState, call: CallDigest) -> None:
-        """The call started, no result came, and the model was told a text: it was denied."""
-        failure = self.deny(call.tool_name, call.text or "")
-        self._calls.finish(digest, state, call, parameters=call.parameters, failure=failure, source=CallSource.BATCH)
+    def _answer(self, digest: Digest, call: OpenCall, answered: CallDigest) -> None:
+        self._calls.answer(call, self.deny(answered.tool_name, answered.text or ""), digest.at)
 
 
 def _of_main_agent(call: OpenCall) -> bool:

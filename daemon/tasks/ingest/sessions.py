@@ -24,6 +24,9 @@ class OpenCall:
     prompt_id: str | None = None
     parameters: str | None = None
     permission_requested: int = 0
+    answered_at: int | None = None
+    answer: str | None = None
+    answer_category: str | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class SessionState:
     open_calls: dict[str, OpenCall] = field(default_factory=dict)
     #: calls of the last batch that were answered with a text and of which nothing else was known; not stored
     answered: dict[str, CallDigest] = field(default_factory=dict)
+    #: permissions asked for since the last batch or prompt whose call was not known: tool, agent, parameters; not stored
+    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
 
     def note_resume(self, *, is_new: bool) -> None:
         """Remember in `before_resume` what to take back when the resume turns out to be a fork."""
@@ -73,13 +78,13 @@ class SessionState:
 
     def copy(self) -> "SessionState":
         calls = {key: replace(call) for key, call in self.open_calls.items()}
-        return replace(self, open_calls=calls, answered=dict(self.answered))
+        return replace(self, open_calls=calls, answered=dict(self.answered), asked=list(self.asked))
 
 
 _CHANGED_BY_RESUME = ("status", "pid", "process_started", "boot", "ended_at", "end_reason")
 
 #: Columns of `sessions`, in the order of the fields above.
-COLUMNS = tuple(name for name in SessionState.__slots__ if name not in ("open_calls", "answered"))
+COLUMNS = tuple(name for name in SessionState.__slots__ if name not in ("open_calls", "answered", "asked"))
 CALL_COLUMNS = tuple(OpenCall.__slots__)
 
 _OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))

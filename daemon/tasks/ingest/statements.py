@@ -38,7 +38,9 @@ CALL_OPENED = f"""
 INSERT INTO tool_running ({", ".join(CALL_COLUMNS)})
 SELECT {", ".join(f":{name}" for name in CALL_COLUMNS)}
 WHERE NOT EXISTS (SELECT 1 FROM tool_usage WHERE session_uuid = :session_uuid AND tool_use_id = :tool_use_id)
-ON CONFLICT (session_uuid, tool_use_id) DO UPDATE SET permission_requested = excluded.permission_requested
+ON CONFLICT (session_uuid, tool_use_id) DO UPDATE SET
+    permission_requested = excluded.permission_requested, answered_at = excluded.answered_at, answer = excluded.answer,
+    answer_category = excluded.answer_category
 """
 
 CALL_CLOSED = "DELETE FROM tool_running WHERE session_uuid = ? AND tool_use_id = ?"
