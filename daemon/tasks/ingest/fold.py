@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.database import Write
 from tasks.events import models as m
-from tasks.ingest import statements
+from tasks.ingest import origins, statements
 from tasks.ingest.calls import Calls
 from tasks.ingest.digest import CallDigest, Digest, Failure
 from tasks.ingest.sessions import COLUMNS, OpenCall, SessionState, is_straggler, may_change
@@ -14,9 +14,6 @@ from tasks.words import CallSource, SessionStatus
 
 #: A UserPromptSubmit that the client wrote itself, when background work finished.
 _NOTIFICATION_PREFIX = "<task-notification>"
-
-#: Milliseconds within which an event of a background hook may be overtaken by the one after it.
-_OVERTAKING = 5_000
 
 _PERMISSION_NOTES = ("permission_prompt",)
 _INPUT_NOTES = ("idle_prompt", "elicitation_dialog")
@@ -90,7 +87,11 @@ class Fold:
             if not isinstance(event, m.SessionStart):
                 self._adopt_fork(state, digest)
             self._record(state, None, at, event.hook_event_name, None)
-        if isinstance(event, m.SessionStart) and event.source == "resume" and not _was_overtaken(state, digest):
+        if (
+            isinstance(event, m.SessionStart)
+            and event.source == "resume"
+            and not origins.was_overtaken(state, digest.file.client_pid, digest.at)
+        ):
             state.note_resume(is_new=is_new)
         self._changed[event.session_id] = state
         state.events += 1
@@ -109,20 +110,13 @@ class Fold:
 
     def _adopt_fork(self, state: SessionState, digest: Digest) -> None:
         """A session without a SessionStart is a fork: its start was reported under the id that it was forked from."""
-        if (pid := digest.file.client_pid) is None:
-            return
-        for other in self.sessions.values():
-            if other is state or other.pid != pid or other.before_resume is None:
-                continue
-            if other.status == SessionStatus.STARTING and other.process_started == self._started(pid):
-                state.origin, state.parent_uuid = "fork", other.session_uuid
-                self._changed[other.session_uuid] = other
-                self._move(other, other.undo_resume(), digest.at, "forked", state.session_uuid)
-                return
-
-    def _started(self, pid: int) -> int | None:
-        known = self.processes.get(pid)
-        return known.started if known else None
+        pid = digest.file.client_pid
+        known = self.processes.get(pid) if pid is not None else None
+        other = origins.forked_from(self.sessions.values(), pid, known.started if known else None)
+        if other is not None and other is not state:
+            state.origin, state.parent_uuid = "fork", other.session_uuid
+            self._changed[other.session_uuid] = other
+            self._move(other, other.undo_resume(), digest.at, "forked", state.session_uuid)
 
     def _move(self, state: SessionState, to: SessionStatus, at: int, cause: str, detail: str | None) -> None:
         if not to.is_over:
@@ -164,30 +158,18 @@ class Fold:
         if event.source == "clear":
             self._find_cleared(state, digest)
         if event.source == "resume" and state.before_resume is not None:
-            if (fork := self._fork_ahead(state, digest)) is not None:
+            if (fork := origins.fork_ahead(self.sessions.values(), state, digest.at)) is not None:
                 fork.origin, fork.parent_uuid = "fork", state.session_uuid
                 self._changed[fork.session_uuid] = fork
                 state.undo_resume()
                 return
             self._close_calls(state, digest.at)
-        if state.events > 1 and not _was_overtaken(state, digest):
+        if state.events > 1 and not origins.was_overtaken(state, digest.file.client_pid, digest.at):
             self._change(digest, state, SessionStatus.STARTING, event.source)
 
-    def _fork_ahead(self, state: SessionState, digest: Digest) -> SessionState | None:
-        """The fork of `state` whose first event overtook the start, which is reported under the id of `state`."""
-        for other in self.sessions.values():
-            is_same = other.pid == state.pid is not None and other.process_started == state.process_started
-            is_young = 0 <= digest.at - other.started_at < _OVERTAKING
-            if other is not state and is_same and is_young and other.origin is None:
-                return other
-        return None
-
     def _find_cleared(self, state: SessionState, digest: Digest) -> None:
-        pid = digest.file.client_pid
-        candidates = [s for s in self.sessions.values() if s is not state and pid is not None and s.pid == pid]
-        if not candidates:
+        if (cleared := origins.cleared(self.sessions.values(), state, digest.file.client_pid)) is None:
             return
-        cleared = max(candidates, key=lambda s: s.last_event_at)
         state.parent_uuid = cleared.session_uuid
         if may_change(cleared, SessionStatus.ENDED, digest.at, "cleared", self.now):
             self._changed[cleared.session_uuid] = cleared
@@ -325,13 +307,6 @@ class Fold:
 
 def _of_main_agent(call: OpenCall) -> bool:
     return call.agent_id is None
-
-
-def _was_overtaken(state: SessionState, digest: Digest) -> bool:
-    """Whether the first prompt of the same process came before this SessionStart."""
-    since = digest.at - state.status_since
-    is_same = state.pid == digest.file.client_pid is not None
-    return is_same and state.status == SessionStatus.WORKING and 0 <= since < _OVERTAKING
 
 
 _HANDLERS: Mapping[type[m.Event], Callable[[Fold, Digest, SessionState], None]] = {
