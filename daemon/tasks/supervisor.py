@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks.
 INTERVAL = 2.0
+#: Sessions named in one line of the log.
+NAMED = 5
 
 _LIVE = """
 SELECT session_uuid, pid, process_started, boot, last_event_at FROM sessions
@@ -64,9 +66,14 @@ class Supervisor:
         # One scan more: the next to end may have listed the spool before the process wrote its last word.
         lost = [session for session in gone if scans > self._gone.setdefault(session, scans + 1)]
         if lost:
-            log.info("processes ended without a SessionEnd sessions=%s", ",".join(lost))
+            log.info("processes ended without a SessionEnd sessions=%s", _shortened(lost))
             await self._lose(lost)
         return lost
+
+
+def _shortened(sessions: Sequence[str]) -> str:
+    named = ",".join(sessions[:NAMED])
+    return f"{named} and {len(sessions) - NAMED} more" if len(sessions) > NAMED else named
 
 
 def _is_gone(pid: int, started: int | None, boot: str | None, last_event_at: int) -> bool:

@@ -1,6 +1,7 @@
 """The API on a real Unix socket, in front of a real store, spool and ingester."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -512,6 +513,43 @@ async def test_a_request_of_10_megabytes_is_cut_off(service: Service, beginning:
     assert sent < 2 << 20
     writer.close()
     assert (await service.ask("/v1/status")).status == 200
+
+
+@pytest.mark.parametrize("size", [70_000, 130_000, 200_000])
+async def test_a_head_that_is_too_long_is_refused_also_when_it_arrives_at_once(service: Service, size: int) -> None:
+    reader, writer = await service.connect()
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    writer.write(HEAD + b"x: " + b"x" * size + b"\r\n\r\n")  # the loop runs only when all of it is sent
+    try:
+        answer = await reader.readline()
+    except ConnectionError:
+        answer = b""  # cut off
+    assert answer == b"" or b" 431 " in answer
+    writer.close()
+    assert (await service.ask("/v1/status")).status == 200
+
+
+async def test_a_head_just_below_the_limit_is_answered_also_in_two_pieces(service: Service) -> None:
+    reader, writer = await service.connect()
+    head = HEAD + b"x: " + b"x" * 65_000 + b"\r\n\r\n"
+    writer.write(head)
+    assert (await read_answer(reader)).status == 200
+    writer.write(head[:40_000])
+    await writer.drain()
+    writer.write(head[40_000:])
+    assert (await read_answer(reader)).status == 200
+    writer.close()
+
+
+async def test_a_long_second_head_behind_a_request_under_way_is_refused(service: Service) -> None:
+    reader, writer = await service.connect()
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    writer.write(HEAD + b"\r\n" + HEAD + b"x: " + b"x" * 100_000 + b"\r\n\r\n")
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        received = await reader.read()
+    assert received.count(b"HTTP/1.1 200") <= 1
+    writer.close()
 
 
 async def test_garbage_is_answered_with_400(service: Service) -> None:

@@ -194,6 +194,22 @@ async def test_a_process_that_is_gone_once_and_there_again_starts_anew(watch: Wa
     assert await watch.step(empty_scans=5) == []
 
 
+@pytest.mark.parametrize(("number", "ending"), [(5, ""), (6, " and 1 more"), (40, " and 35 more")])
+async def test_the_log_names_at_most_five_lost_sessions(
+    watch: Watch, caplog: pytest.LogCaptureFixture, number: int, ending: str
+) -> None:
+    for n in range(number):
+        await watch.session(f"id-{n:02}", 2**40)
+    await watch.step()
+    with caplog.at_level("INFO", "tasks.supervisor"):
+        await watch.steps_to_lose()
+    [line] = [record.getMessage() for record in caplog.records if "without a SessionEnd" in record.getMessage()]
+    assert line.count("id-") == 5
+    assert line.endswith(ending or line[-5:])
+    assert ("more" in line) == bool(ending)
+    assert len(watch.lost) == number
+
+
 BLIND = """
 import asyncio, os, socket, subprocess, time
 from pathlib import Path

@@ -49,6 +49,11 @@ _BUSY = (
     b"content-length: %d\r\n\r\n%s"
 )
 _BUSY_BODY = b'{"detail":"too many connections; close some and try again"}'
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s"
+)
+_TOO_LONG_BODY = b'{"detail":"the head of the request is too long; ask for less at once"}'
 
 
 def bind_unix_socket(path: Path) -> socket.socket:
@@ -149,9 +154,13 @@ class _OwnerOnlyProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._received += len(data)
-        if self._received > self._limits.request and self.conn.their_state is not h11.IDLE:
-            self.transport.abort()  # a head that is too long gets an answer instead
+        before, self._received = self._received, self._received + len(data)
+        if self._received > self._limits.request:
+            if self.conn.their_state is h11.IDLE:
+                # Of a head that is too long h11 sees that only while it is incomplete; then it gets an answer.
+                super().data_received(data[: max(self._limits.request + 1 - before, 0)])
+            if not self.transport.is_closing():
+                self.transport.abort()
             return
         super().data_received(data)
         begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
@@ -160,8 +169,15 @@ class _OwnerOnlyProtocol(H11Protocol):
         elif self._arriving is None and not self.transport.is_closing():
             self._arriving = self.loop.call_later(self._limits.arrival, self.transport.abort)
 
+    def send_400_response(self, msg: str) -> None:
+        if self._received > self._limits.request:
+            self.transport.write(_TOO_LONG % (len(_TOO_LONG_BODY), _TOO_LONG_BODY))
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
-        self._received = 0
+        self._received = len(self.conn.trailing_data[0])  # the beginning of the next request
         super().on_response_complete()
 
     def pause_writing(self) -> None:
