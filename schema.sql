@@ -88,7 +88,7 @@ CREATE TABLE events (
     tool_name     TEXT,
     tool_use_id   TEXT,
     pid           INTEGER,                          -- the client's
-    flags         TEXT,                             -- what had to be mended: nonfinite dup_keys surrogates nul slow
+    flags         TEXT,                             -- what had to be mended: nonfinite dup_keys surrogates nul duration
     body          TEXT                              -- JSON: every other field, redacted
 ) STRICT;
 CREATE INDEX idx_events_session ON events (session_uuid, seq);
@@ -146,7 +146,7 @@ CREATE TABLE agent_status (
     agent_id      TEXT,
     status        TEXT NOT NULL,
     previous      TEXT,
-    cause         TEXT NOT NULL,                    -- the event kind, or process_gone, superseded
+    cause         TEXT NOT NULL,                    -- the event kind, or process_gone, forked, cleared
     detail        TEXT
 ) STRICT;
 CREATE INDEX idx_agent_status_session ON agent_status (session_uuid, timestamp);

@@ -791,3 +791,17 @@ async def test_a_start_that_comes_after_the_end_leaves_nothing_running(history: 
     assert await history.rows("SELECT * FROM tool_running") == []
     assert await history.calls() == [("t1", 0, "interrupted", "inferred")]
     assert await history.status() == "ended"
+
+
+@pytest.mark.parametrize("duration", [-5, 2**70, "soon", True])
+async def test_an_impossible_duration_is_left_out_and_the_call_is_kept(history: History, duration: Any) -> None:
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=duration)
+    assert await history.ingest.step() == 1
+    assert await history.rows("SELECT success, duration_ms FROM tool_usage") == [(1, None)]
+    assert await history.rows("SELECT flags FROM events") == [("duration",)]
+
+
+async def test_an_empty_agent_id_is_the_main_agent(history: History) -> None:
+    history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=1, agent_id="", prompt_id="")
+    assert await history.ingest.step() == 1
+    assert await history.rows("SELECT agent_id, prompt_id FROM tool_usage") == [(None, None)]

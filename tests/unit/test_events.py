@@ -124,13 +124,10 @@ def test_numbers_that_json_or_sqlite_lack_are_kept_where_nothing_depends_on_them
     assert "odd" in extras(parsed(with_raw("odd", number, other="\ud800")).event)
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1e999", str(2**70), "1" + "0" * 400, "1" * 5000])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1e999", str(2**70), "1" + "0" * 400, "true", '"x"', "[]"])
 @pytest.mark.parametrize("other", ["plain", "\ud800"], ids=["strict", "lenient"])
-def test_impossible_durations_are_rejected(number: str, other: str) -> None:
-    assert rejected(with_raw("duration_ms", number, other=other)).reason in (
-        QuarantineReason.INT_RANGE,
-        QuarantineReason.SCHEMA,
-    )
+def test_an_impossible_duration_is_no_reason_to_refuse_an_event(number: str, other: str) -> None:
+    assert parsed(with_raw("duration_ms", number, other=other)).event.session_id
 
 
 def test_an_integer_of_5000_digits_is_rejected() -> None:
@@ -215,7 +212,7 @@ def test_the_reason_for_rejecting_quotes_no_payload() -> None:
         payload(session_id=[secret]),
         payload(tool_name="\x01" + secret),
         payload(tool_input=secret)[:-2],
-        payload(duration_ms=secret),
+        payload(tool_use_id=[secret]),
         payload(hook_event_name=[secret]),
     )
     assert [rejected(raw).detail for raw in raws if secret in rejected(raw).detail] == []

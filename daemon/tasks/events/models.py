@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: Ids and names: printable, of sane length, so that they can be stored, compared and shown as they are.
 Word = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-#: The longest time a call may claim: a hundred years, in milliseconds.
-Milliseconds = Annotated[float, Field(ge=0, le=3.2e12, allow_inf_nan=False)]
+#: A name that may be empty, which says as much as its absence.
+MaybeWord = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Event(BaseModel):
@@ -23,10 +23,10 @@ class Event(BaseModel):
     hook_event_name: Word
     transcript_path: str | None = None
     cwd: str | None = None
-    prompt_id: Word | None = None
+    prompt_id: MaybeWord | None = None
     permission_mode: Any = None
     effort: Any = None
-    agent_id: Word | None = None
+    agent_id: MaybeWord | None = None
     agent_type: str | None = None
 
 
@@ -48,7 +48,8 @@ class PostToolUse(ToolEvent):
     hook_event_name: Literal["PostToolUse"]
     tool_use_id: Word
     tool_response: Any = None
-    duration_ms: Milliseconds | None = None
+    #: milliseconds; what is none (a clock was set back) is not worth losing an event for
+    duration_ms: Any = None
 
 
 class PostToolUseFailure(ToolEvent):
@@ -58,7 +59,8 @@ class PostToolUseFailure(ToolEvent):
     tool_use_id: Word
     error: str = ""
     is_interrupt: bool = False
-    duration_ms: Milliseconds | None = None
+    #: milliseconds; what is none (a clock was set back) is not worth losing an event for
+    duration_ms: Any = None
 
 
 class BatchCall(BaseModel):

@@ -112,9 +112,7 @@ def _parse_leniently(raw: bytes, flags: tuple[str, ...]) -> Parsed | Rejected:
 def _schema_error(error: ValidationError) -> Rejected:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    out_of_range = first["type"] in ("less_than_equal", "greater_than_equal", "finite_number", "int_parsing_size")
-    reason = QuarantineReason.INT_RANGE if out_of_range else QuarantineReason.SCHEMA
-    return Rejected(reason, f"{where or 'payload'}: {first['msg']}"[:200])
+    return Rejected(QuarantineReason.SCHEMA, f"{where or 'payload'}: {first['msg']}"[:200])
 
 
 def _looks_unfinished(text: str, error: json.JSONDecodeError) -> bool:

@@ -83,7 +83,7 @@ class Calls:
             source,
             (digest.at, event.session_id, state.task_id, event.agent_id, event.agent_type or None, event.prompt_id,
              call.tool_use_id, call.tool_name, parameters, 0 if failure else 1, failure.error if failure else None,
-             failure.category if failure else None, getattr(call, "duration_ms", None), digest.tokens,
+             failure.category if failure else None, digest.duration_ms, digest.tokens,
              digest.background, source),
         )  # fmt: skip
         if digest.touched is not None:

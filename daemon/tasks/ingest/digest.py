@@ -20,6 +20,8 @@ from tasks.words import ErrorCategory, FileAction, PrivacyLevel
 SMALL = 8 << 10
 #: Bytes of an event's id that tell its content alone.
 CONTENT_ID_SIZE = 8
+#: The longest time a call may claim: a hundred years, in milliseconds.
+LONGEST = 3.2e12
 #: Longest error text stored, in characters; the client itself cuts at about 10,000.
 ERROR_LIMIT = 12_000
 
@@ -78,6 +80,7 @@ class Digest:
     #: JSON of tool_input
     parameters: str | None = None
     failure: Failure | None = None
+    duration_ms: float | None = None
     calls: tuple[CallDigest, ...] = ()
     #: "requested" or "automatic": the call goes on in the background
     background: str | None = None
@@ -96,6 +99,7 @@ def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
     if isinstance(parsed, Rejected):
         return parsed
     event = parsed.event
+    event.agent_id, event.prompt_id = event.agent_id or None, event.prompt_id or None
     content = hashlib.blake2b(file.raw, digest_size=16).digest()
     moment = hashlib.blake2b(content + file.mtime_ns.to_bytes(12, "big", signed=True), digest_size=7).digest()
     keep = _Keeper(file.raw, redactor)
@@ -110,6 +114,10 @@ def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
     )
     if isinstance(event, ToolEvent):
         made.parameters = keep.json(event.tool_input)
+        if isinstance(event, PostToolUse | PostToolUseFailure):
+            made.duration_ms = _milliseconds(event.duration_ms)
+            if made.duration_ms is None and event.duration_ms is not None:
+                made.flags = f"{made.flags} duration" if made.flags else "duration"
         if isinstance(event, PostToolUse):
             _digest_success(made, event)
         elif isinstance(event, PostToolUseFailure):
@@ -188,6 +196,13 @@ def _touched_file(event: PostToolUse, arguments: Mapping[str, Any]) -> tuple[Fil
     if not isinstance(path, str) or not path:
         return None
     return action, os.path.normpath(f"{event.cwd or ''}/{path}") if path[0] != "/" else path
+
+
+def _milliseconds(value: Any) -> float | None:
+    """A time that a call can have taken; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST:
+        return float(value)
+    return None
 
 
 def _batch_failure(call: Any, keep: _Keeper) -> Failure | None:
