@@ -105,21 +105,30 @@ def default_config_file(environ: Mapping[str, str] = os.environ) -> Path:
     return (Path(base) if base else _home(environ) / ".config") / "tasksd/config.toml"
 
 
-def socket_path(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+def socket_path(
+    data_dir: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    run_user: Path = Path("/run/user"),
+    temporary: str = "/tmp",  # noqa: S108  (a folder of our own in it, and its owner is checked)
+) -> Path:
     """`tasksd.sock` in the data directory, or, where that path would be too long, in a private run-time directory.
 
-    The run-time name carries a hash of the data directory, so two daemons of one user never meet.
+    The run-time name carries a hash of the data directory, so two daemons of one user never meet. A service and a cron job
+    must come to the same path: what the machine has goes before what the environment says.
     """
     path = data_dir / "tasksd.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
     import hashlib
-    import tempfile
 
     name = hashlib.blake2b(os.fsencode(data_dir), digest_size=8).hexdigest() + ".sock"
+    own = run_user / str(os.getuid())
+    if own.is_dir():
+        return own / "tasksd" / name
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "tasksd" / name
-    return Path(tempfile.gettempdir()) / f"tasksd-{os.getuid()}" / name
+    return Path(temporary) / f"tasksd-{os.getuid()}" / name
 
 
 def load(

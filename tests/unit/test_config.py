@@ -136,6 +136,16 @@ def test_the_socket_lies_in_the_data_directory_while_its_path_is_short_enough(tm
         assert found.parent.name.startswith("tasksd")
 
 
+def test_service_and_cron_job_come_to_the_same_socket(tmp_path: Path) -> None:
+    long = Path("/" + "d" * 200)
+    (tmp_path / str(os.getuid())).mkdir()
+    places = {
+        socket_path(long, environ, run_user=tmp_path)
+        for environ in ({}, {"XDG_RUNTIME_DIR": "/run/x"}, {"TMPDIR": "/t"})
+    }
+    assert {place.parent for place in places} == {tmp_path / str(os.getuid()) / "tasksd"}
+
+
 def test_a_path_is_measured_in_bytes() -> None:
     assert socket_path(Path("/" + "é" * 50), {}).parent.name.startswith("tasksd")
 
