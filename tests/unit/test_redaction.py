@@ -42,6 +42,8 @@ def tokens() -> dict[str, str]:
         "slack user": join("xo", "xp-", some(12, string.digits), "-", some(32)),
         "stripe": join("sk", "_live_", some(24)),
         "npm": join("np", "m_", some(36)),
+        "vault": join("hv", "s.", some(24)),
+        "vault batch": join("hv", "b.", some(138, ALNUM + "_-")),
         "pypi": join("py", "pi-", "AgEIcHlwaS5vcmc", some(80, ALNUM + "_-")),
         "gitlab": join("gl", "pat-", some(20)),
         "huggingface": join("h", "f_", some(34)),
@@ -102,6 +104,30 @@ NAMED_CONTEXTS = (
     'headers={{"Authorization": "Bearer {}"}}',
     '("Authorization", "Bearer {}")',
     "//registry.example.com/:_authToken={}",
+    "Cookie: sid={}",
+    "cookie: theme=dark; sid={}; lang=en",
+    "Set-Cookie: sid={}; Path=/; HttpOnly",
+    'curl -H "Cookie: a=b; session_id={}" https://example.com',
+    "curl -H 'cookie:sid={}' https://example.com",
+    'headers={{"Cookie": "sid={}"}}',
+    '("Set-Cookie", "sid={}; Secure")',
+    "aws configure set aws_secret_access_key {}",
+    "aws configure set aws_secret_access_key '{}' --profile work",
+    "aws configure set profile.work.aws_session_token {}",
+    "npm config set //registry.example.com/:_authToken {}",
+    "pulumi config set dbPassword {}",
+    "set -x API_KEY {}",
+    "set -gx TOKEN {}",
+    "set -Ux DB_PASSWORD '{}'",
+    "set --export PASSWORD {}",
+    "setenv PASSWORD {}",
+    "setenv AWS_SECRET_ACCESS_KEY {}; ./deploy",
+    'setx API_TOKEN "{}"',
+    "openssl enc -aes-256-cbc -k {} -in a -out b",
+    "openssl enc -d -k '{}' -in a",
+    "openssl rsa -passin pass:{} -in key.pem",
+    "openssl pkcs12 -in a.p12 -passout 'pass:{}'",
+    "openssl enc -aes-256-cbc -pass pass:{} -in a",
 )
 NAMED_SECRETS = ("hunter2x", "S3cr3t-Horse", "pa55word.x+y", some(32, "0123456789abcdef"), some(39) + "9")
 
@@ -228,6 +254,21 @@ def ordinary_lines() -> list[str]:
         "grep -rn 'BEGIN RSA PRIVATE KEY' src",
         "openssl rand -hex 32",
         "ssh-keygen -t ed25519 -f key",
+        "openssl req -x509 -newkey rsa:4096 -keyout key.pem -nodes",
+        "openssl enc -pass env:PW -in a",
+        "openssl s_client -connect h:443 | curl -k https://h",
+        "set -x PATH /usr/bin $PATH",
+        "set -x API_KEY (cat key.txt)",
+        "set the token before the call",
+        "set -e; token value",
+        "aws configure set region eu-central-1",
+        "git config set user.name dev",
+        "cookie: str | None = None",
+        "cookie, err := r.Cookie(name)",
+        "the cookie: it is set by the server",
+        "Cookie: session=$SESSION",
+        "document.cookie = name + value",
+        "hvs.py",
         "chmod 600 ~/.ssh/id_ed25519",
     ]
     while len(lines) < 1000:
@@ -303,6 +344,8 @@ def test_at_most_two_percent_of_ordinary_lines_are_touched(redactor: Redactor) -
         "passphrase",
         "aws_secret_access_key",
         "pwd",
+        "Cookie",
+        "set-cookie",
     ],
 )
 @pytest.mark.parametrize("value", ["abc", 12345, {"deep": ["abc"]}, ["abc"]])
@@ -322,6 +365,34 @@ def test_the_value_of_a_secret_looking_key_goes_whatever_it_is(redactor: Redacto
 )
 def test_a_key_that_only_sounds_secret_keeps_its_value(redactor: Redactor, key: str) -> None:
     assert redactor.value({key: "abc", "n": {key: 5}}) == {key: "abc", "n": {key: 5}}
+
+
+@pytest.mark.parametrize(("name_key", "value_key"), [("name", "value"), ("key", "value"), ("Key", "Value")])
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "password", "passwords", "api_key", "Cookie", "authorization", "secrets"]
+)
+@pytest.mark.parametrize("value", ["abc", ["abc"]])
+def test_the_value_beside_a_secret_looking_name_goes(
+    redactor: Redactor, name_key: str, value_key: str, name: str, value: object
+) -> None:
+    for entry in ({name_key: name, value_key: value}, {value_key: value, name_key: name}):
+        for payload in (entry, {"tool_input": {"env": [{"name": "A", "value": "b"}, entry]}}):
+            for raw in (json.dumps(payload), json.dumps(payload, separators=(",", ":"))):
+                assert may_contain_secret(raw.encode())
+                for result in (redactor.value(payload, raw=raw.encode()), redactor.value(payload)):
+                    assert "abc" not in json.dumps(result)
+                    assert json.dumps(result).count("[REDACTED:key:") == 1
+                    assert name in json.dumps(result)
+
+
+def test_a_value_beside_an_ordinary_name_or_a_name_without_a_value_stays(redactor: Redactor) -> None:
+    for payload in (
+        {"name": "LOG_LEVEL", "value": "abc"},
+        {"name": "DB_PASSWORD", "default": "abc"},
+        {"title": "token", "value": "abc"},
+        {"name": {"password": None}, "value": "abc"},
+    ):
+        assert redactor.value(payload, raw=json.dumps(payload).encode()) == redactor.value(payload) == payload
 
 
 @pytest.mark.parametrize("empty", ["", None, True, False])
@@ -503,12 +574,31 @@ SNIPPETS = st.sampled_from(
         "\x0b",
         "\x1c",
         "\u00a0",
+        "cookie",
+        "a=",
+        ";",
+        ",",
+        "hv",
+        "s.",
+        "set -x ",
+        "config set ",
+        "setenv",
+        "setx ",
+        "set --export",
+        "openssl ",
+        "-k ",
+        "-pass ",
+        "pass:",
     ]
 )
 TEXTS = st.lists(SNIPPETS, max_size=12).map("".join)
 VALUES = st.recursive(
     TEXTS | st.integers() | st.none(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(TEXTS, inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "key", "value", "Value"]), inner, max_size=3)
+    ),
 )
 
 
@@ -568,6 +658,17 @@ HOSTILE = (
     "\\\\\\\\",
     "http://a@",
     "@",
+    "cookie: a=1;",
+    "cookie: a=12345;",
+    "Cookie: ",
+    "set -x token ",
+    "config set a.b.c.token x",
+    "set --a --b --c token ",
+    "hv" + "s.aaaaaaaaaaaa",
+    "openssl -k ",
+    "openssl -pass pass:",
+    "pass",
+    "cookie\\",
 )
 
 

@@ -19,6 +19,8 @@ _CHUNK = 64 * 1024  # characters redacted between two looks at the clock
 _LONGEST_LINE = 512 * 1024  # characters; a longer line cannot be redacted in time
 _MARK_ROOM = 64  # bytes kept free for the mark of a cut
 _MAX_DEPTH = 200
+_NAME_KEYS = ("name", "key", "Name", "Key")
+_VALUE_KEYS = ("value", "Value")
 _TOO_LONG = "[not stored: redaction took too long]"
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAYBE_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -89,12 +91,13 @@ class Redactor:
 
     def _object(self, obj: dict[str, object], walk: _Walk, depth: int) -> dict[str, object]:
         result: dict[str, object] = {}
+        names_secret = walk.redacts and _names_secret(obj)
         for n, (key, value) in enumerate(obj.items()):
             if walk.room < _MARK_ROOM or depth > _MAX_DEPTH:
                 result["…"] = f"[cut {len(obj) - n} of {len(obj)} items]"
                 break
             name = self._text(key, walk)
-            if walk.redacts and is_secret_name(key):
+            if walk.redacts and (is_secret_name(key) or (names_secret and key in _VALUE_KEYS)):
                 result[name] = self._hidden(value, walk)
             else:
                 result[name] = self._value(value, walk, depth + 1)
@@ -166,7 +169,7 @@ def _joined(obj: object) -> str | None:
     """All strings of a small, flat value as one text to search, or None when it has to be walked."""
     if isinstance(obj, str):
         return obj if len(obj) <= STRING_LIMIT // 4 else None
-    if not isinstance(obj, dict):
+    if not isinstance(obj, dict) or any(key in obj for key in _VALUE_KEYS):
         return None
     parts = []
     for key, value in obj.items():
@@ -178,6 +181,13 @@ def _joined(obj: object) -> str | None:
             parts.append(f"{key}:")
     joined = "\n".join(parts)
     return joined if len(joined) <= STRING_LIMIT // 4 or (joined.isascii() and len(joined) <= STRING_LIMIT) else None
+
+
+def _names_secret(obj: dict[str, object]) -> bool:
+    """Whether an object says in one field what the value in another is: `{"name": "DB_PASSWORD", "value": …}`."""
+    return any(key in obj for key in _VALUE_KEYS) and any(
+        isinstance(name := obj.get(key), str) and is_secret_name(name) for key in _NAME_KEYS
+    )
 
 
 def _size(text: str) -> int:

@@ -14,7 +14,7 @@ _KEYS = (
 )
 #: A name is secret when it ends with one of these: `db_password` and `X-Api-Key` are, `max_tokens` and `token_count` not.
 _NAMES = rf"passw(?:or)?d|passphrase|pwd|secrets?|token|credentials?|{_KEYS}"
-_SECRET_NAME = re.compile(rf"(?ai:(?:{_NAMES}|passwords|authorization)\Z)")
+_SECRET_NAME = re.compile(rf"(?ai:(?:{_NAMES}|passwords|authorization|cookie)\Z)")
 
 # A word may begin after an escaped newline, too: tools print JSON inside of JSON.
 _WORD_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
@@ -26,6 +26,7 @@ _FORMATS = re.compile(
     r"|(?P<google>AIza[\w-]{30,})"
     r"|(?P<slack>xox[abeprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{20,})"
     rf"|(?P<stripe>{_WORD_START}[sr]k_(?:live|test)_[A-Za-z0-9]{{10,}}|whsec_[A-Za-z0-9]{{20,}})"
+    rf"|(?P<vault>{_WORD_START}hv[sbr]\.[\w-]{{20,}})"
     r"|(?P<npm>npm_[A-Za-z0-9]{30,})"
     r"|(?P<pypi>pypi-[\w-]{40,})"
     r"|(?P<gitlab>gl(?:pa|d|r|so|ag|im)t-[\w-]{20,})"
@@ -41,6 +42,13 @@ _HEADER = re.compile(
     r"(?ai:authorization(?:\\{0,3}[\"'])?[ \t]{0,4}[:=,][ \t]{0,4}(?:f?\\{0,3}[\"'])?"
     r"(?:(?:basic|bearer|token|digest|negotiate|apikey|key)[ \t]{1,4})?)([^\s\"'\\,;`]{6,})"
 )
+_COOKIE = re.compile(
+    r"(?ai:cookie)(?:[ \t]{0,4}[:=]|\\{0,3}[\"'`][ \t]{0,4}[:=,])[ \t]{0,4}(?:[bf]?\\{0,3}[\"'`])?"
+    r"(?=[\w!#$%&*+.^|~-]{1,100}=)",
+    re.A,
+)
+_COOKIE_PAIR = re.compile(r"[ \t]{0,4}([\w!#$%&*+.^|~-]{1,100})(?:=([^\s;\"'`\\]*))?(?:;|(?=(\Z|[^;])))", re.A)
+_COOKIE_ATTRIBUTES = frozenset(("domain", "expires", "max-age", "path", "priority", "samesite", "version"))
 _NAME = re.compile(
     rf"(?ai:{_NAMES})(?P<quote>\\{{0,3}}[\"'`])?"
     r"(?P<sep>[ \t]{0,4}(?:=>|:=|[:=](?!=))[ \t]{0,4}|(?P<flag>[ \t]{1,4}))",
@@ -51,15 +59,23 @@ _VALUE = re.compile(
     r"|(?P<escaped>\\+[\"'])(?P<inner>(?:(?!(?P=escaped))[^\n])+))"
     r"|(?P<bare>[^\s\"'`;&|<>(){}\[\],\\=]+(?:=+(?![^\s\"'`;&|<>(){}\[\],\\]))?)(?P<after>[(\[]?)"
 )
-#: Programs that take a password behind -u (as user:password) or -p, and such flags, in the order of the text.
+#: What stands before the name in commands that set a name to the word behind it; a name without a prefix ends in " ".
+_SETS = re.compile(
+    r"(?ai:(?:config(?:ure)?[ :]set(?:[ \t]{1,4}--?[a-z-]{1,20}){0,3}|\bsetenv|\bsetx|\bset(?:[ \t]{1,4}--?[a-z]{1,20}){1,3})"
+    r"[ \t]{1,4}[\w./:@-]{0,40}[a-z_-]|(?:config(?:ure)?[ :]set|\bsetenv|\bsetx|\bset -[a-z]{0,3}x|\bset --export) )\Z"
+)
+#: Programs that take a password behind -u (as user:password), -p, -k or -pass, and such flags, in the order of the text.
 _FLAGS = re.compile(
-    r"(?P<end>\n)|(?P<curl>curl|wget)\b|(?P<mysql>mysql|mariadb)|(?P<other>sshpass|(?:docker|podman|registry) login)\b"
-    r"|(?<=\s)-(?:u[ \t]{0,4}[\"']?[^\s:\"']{1,100}:(?P<u>[^\s\"']+)|p(?P<p>[^\s;|&]+)|p[ \t](?P<word>[^\s;|&-][^\s;|&]*))",
+    r"(?P<end>\n)|(?P<curl>curl|wget)\b|(?P<mysql>mysql|mariadb)|(?P<openssl>openssl)\b"
+    r"|(?P<other>sshpass|(?:docker|podman|registry) login)\b"
+    r"|(?<=\s)-(?:pass(?:in|out)?[ \t]{1,4}[\\\"']{0,4}pass:(?P<pass>[^\s\"'\\;|&]+)"
+    r"|k[ \t]{1,4}(?P<k>\"[^\"\n]+\"|'[^'\n]+'|[^\s;|&-][^\s;|&]*)"
+    r"|u[ \t]{0,4}[\"']?[^\s:\"']{1,100}:(?P<u>[^\s\"']+)|p(?P<p>[^\s;|&]+)|p[ \t](?P<word>[^\s;|&-][^\s;|&]*))",
     re.A,
 )
 
 # For MySQL a separate word is the database, and -p alone asks for the password.
-_CALLERS_OF = {"u": {"curl"}, "p": {"mysql", "other"}, "word": {"other"}}
+_CALLERS_OF = {"pass": {"openssl"}, "k": {"openssl"}, "u": {"curl"}, "p": {"mysql", "other"}, "word": {"other"}}
 
 _SYMBOLIC = re.compile(r"\$|\{|<|%\(|%[A-Za-z_]+%|\[REDACTED:|\*+\Z|\.{3}|…")
 _PLACEHOLDERS = frozenset(
@@ -89,7 +105,8 @@ def redact(text: str, mark: Mark) -> str:
     if "@" in text:
         text = _URL.sub(lambda m: m[0] if _is_placeholder(m[2]) else f"{m[1]}:{mark('url', m[2])}", text)
     text = _replace(text, "authorization", _headers(text), mark)
-    if "-u" in text or "-p" in text:
+    text = _replace(text, "cookie", _cookies(text), mark)
+    if "-u" in text or "-p" in text or "-k" in text:
         text = _replace(text, "flag", _flags(text), mark)
     return _replace(text, "assignment", _assignments(text), mark)
 
@@ -119,15 +136,35 @@ def _headers(text: str) -> Iterator[tuple[int, int]]:
             yield header.span(1)
 
 
+def _cookies(text: str) -> Iterator[tuple[int, int]]:
+    """The values in Cookie and Set-Cookie headers."""
+    last = 0
+    for header in _COOKIE.finditer(text):
+        if header.start() < last:
+            continue
+        last = header.end()
+        while pair := _COOKIE_PAIR.match(text, last):
+            last = pair.end()
+            value = pair[2] or ""
+            if len(value) >= 4 and pair[1].lower() not in _COOKIE_ATTRIBUTES and not _is_placeholder(value):
+                yield pair.span(2)
+            if pair[3] is not None:
+                break
+
+
 def _flags(text: str) -> Iterator[tuple[int, int]]:
-    """Passwords given with -u or -p to programs known to take one there."""
+    """Passwords given with -u, -p, -k or -pass to programs known to take one there."""
     callers: set[str] = set()
+    latest = ""
     for found in _FLAGS.finditer(text):
         kind = found.lastgroup or ""
         if kind == "end":
             callers.clear()
-        elif kind in ("curl", "mysql", "other"):
+        elif kind not in _CALLERS_OF:
             callers.add(kind)
+            latest = kind
+        elif kind == "k" and latest != "openssl":
+            continue  # to curl it means something else
         elif not callers.isdisjoint(_CALLERS_OF[kind]) and not _is_placeholder(found[kind].lstrip("\"'")):
             yield found.span(kind)
 
@@ -138,7 +175,7 @@ def _assignments(text: str) -> Iterator[tuple[int, int]]:
         if name.start() < last:
             continue
         is_flag = name["flag"] is not None
-        if is_flag and (name["quote"] or not _is_flag(text, name.start())):
+        if is_flag and (name["quote"] or not (_is_flag(text, name.start()) or _is_set(text, name.start()))):
             continue
         if value := _VALUE.match(text, name.end()):
             group = "bare" if value.lastgroup in (None, "after") else value.lastgroup
@@ -190,6 +227,12 @@ def _is_flag(text: str, end: int) -> bool:
         return False
     before = text[start + 2 : end].replace("-", "").replace("_", "")
     return not before or (before.isalnum() and text[end - 1] not in "0123456789")
+
+
+def _is_set(text: str, end: int) -> bool:
+    """Whether the name that begins, or goes on, at `end` is what a command such as `set -x NAME VALUE` sets."""
+    before = text[max(0, end - 80) : end]
+    return "set" in before.lower() and _SETS.search(before) is not None
 
 
 def _has_digit(text: str) -> bool:
