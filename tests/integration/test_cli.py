@@ -172,7 +172,8 @@ def test_the_quick_way_answers_as_the_ordinary_way(busy: Home, arguments: list[s
     quick = busy.run(*arguments)
     assert _timeless(quick.stdout) == _timeless(ordinary.stdout)
     assert quick.stdout
-    assert quick.stderr == ordinary.stderr == ""
+    cut = "1 session shown, --limit or --all shows more\n" if "--limit=1" in arguments else ""
+    assert quick.stderr == ordinary.stderr == cut
 
 
 @pytest.mark.parametrize("arguments", READERS, ids=" ".join)
@@ -247,6 +248,13 @@ def test_a_terminal_gets_a_table_in_colour_unless_it_wants_none(busy: Home) -> N
     assert "\x1b[" in _on_a_terminal(busy, "tools")
     assert "─" in _on_a_terminal(busy, "tools")
     assert "\x1b[3" not in _on_a_terminal(busy, "tools", NO_COLOR="1")
+
+
+def test_a_list_that_was_cut_says_so(busy: Home, quiet: tuple[Home, dict[str, Any]]) -> None:
+    assert "1 session shown, --limit or --all shows more" in _on_a_terminal(busy, "sessions", "--limit", "1")
+    assert "shows more" in quiet[0].run("sessions", "--limit", "1").stderr
+    for arguments in (["sessions"], ["sessions", "--all"], ["sessions", "--limit", "1", "--json"]):
+        assert busy.run(*arguments).stderr == ""
 
 
 def _on_a_terminal(home: Home, *arguments: str, **environ: str) -> str:
@@ -326,6 +334,25 @@ def test_a_socket_in_a_long_directory_is_found(tmp_path: Path) -> None:
     assert re.search(r"/nonexistent/tasksd/[0-9a-f]{16}\.sock", done.stderr)
 
 
+STRANGER = """
+import os, sys
+from tasks.cli import app, asking, doctor, offline, readers
+if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["status", "sessions"])
+def test_a_data_directory_that_cannot_be_read_says_what_to_do(home: Home, command: str) -> None:
+    home.data.mkdir(mode=0o700)
+    home.data.chmod(0o000)
+    done = home.run(command, by=[sys.executable, "-c", STRANGER], code=1)
+    home.data.chmod(0o700)
+    assert str(home.data) in done.stderr
+    assert ("TASKSD_DATA_DIR" if os.geteuid() == 0 else "chmod 700") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 # Exit codes and output
 
 
@@ -334,6 +361,8 @@ def test_a_socket_in_a_long_directory_is_found(tmp_path: Path) -> None:
     [
         ["nope"],
         ["tools", "--hours", "0"],
+        ["tools", "--hours", "nan"],
+        ["errors", "--days", "nan"],
         ["sessions", "--all", "--live"],
         ["errors", "--limit", "3"],
         ["quarantine", "drop"],
@@ -516,7 +545,8 @@ def test_the_database_is_checked_backed_up_and_compacted_beside_the_daemon(busy:
     copy = Path(busy.run("db", "backup").stdout.strip())
     assert copy.parent == busy.data / "backups"
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert "before" in busy.run("db", "vacuum").stderr
+    assert "before" in (said := busy.run("db", "vacuum").stderr)
+    assert "the write-ahead log included" in said
     assert busy.json("status")["ingest"]["events_total"] == 5
 
 
@@ -586,6 +616,25 @@ def test_the_doctor_names_a_remedy_for_everything_that_is_wrong(home: Home) -> N
     done = home.run("doctor", code=1)
     assert "tasksd hooks install" in done.stdout
     assert "problems found" in done.stderr
+
+
+def test_without_a_client_the_doctor_asks_for_no_second_installation_of_a_service(home: Home) -> None:
+    home.environ["PATH"] = str(home.folder)
+    found = home.json("doctor", code=1)
+    messages = [f"{one['message']}: {one['remedy']}" for one in found if one["check"] == "service"]
+    assert not [one for one in messages if "command was found" in one]
+    assert any("not installed: run `tasksd service install`" in one for one in messages)
+    assert any(one["check"] == "client" and one["verdict"] == "warning" for one in found)
+
+
+def test_the_doctor_sees_a_write_ahead_log_that_does_not_shrink(home: Home) -> None:
+    home.data.mkdir(mode=0o700)
+    log = home.data / "tasks.db-wal"
+    for length, verdict in ((64 << 20, "ok"), ((64 << 20) + 1, "warning")):
+        with log.open("wb") as file:
+            file.truncate(length)
+        assert _findings(home, 1)["log"]["verdict"] == verdict
+    assert "tasksd db vacuum" in _findings(home, 1)["log"]["remedy"]
 
 
 def test_the_doctor_is_content_with_a_good_installation(home: Home) -> None:

@@ -60,11 +60,14 @@ def print_answer(question: Question, body: bytes, *, as_json: bool) -> None:
     elif sys.stdout.isatty():
         import json
 
-        print_page(question.show(json.loads(body), now_ms()))
+        found = json.loads(body)
+        print_page(question.show(found, now_ms()))
+        if note := question.note(found):
+            say(note)
     else:
-        from tasks.cli.quick import rendered
+        from tasks.cli.quick import show
 
-        emit(rendered(question, body))
+        show(question, body)
 
 
 def print_page(page: Page) -> None:

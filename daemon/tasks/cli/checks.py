@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks import __version__, config
 from tasks.cli import asking, machine, offline
+from tasks.cli.store import write_ahead_log
 from tasks.cli.text import ago, count, size, span
 from tasks.config import Settings
 from tasks.database import sqlite_version_note
@@ -22,6 +23,8 @@ from tasks.errors import DaemonNotRunning, InstallError, TasksError
 LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0
 #: Bytes left on the disk.
 DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
+#: Bytes of the write-ahead log that only a reader that stays explains.
+LOG_NOTICE = 64 << 20
 #: Merges need `git merge-tree --write-tree`.
 GIT_WANTED = (2, 38)
 
@@ -184,15 +187,28 @@ def _service(now: Situation) -> Iterator[Finding]:
     from tasks.install import service
 
     try:
-        found = service.status(service.plan(now.settings))
+        wanted = service.plan(now.settings)
+        found = service.status(wanted)
     except InstallError as error:
         yield _warn("service", str(error), "keep `tasksd up` running yourself")
         return
-    for warning in found.warnings:
+    # What the plan lacks is no news before there is a service; the client and git are looked at by themselves.
+    known = () if found.installed else wanted.warnings
+    for warning in (one for one in found.warnings if one not in known):
         message, _, remedy = warning.partition(": ")
         yield _warn("service", message, remedy or "run `tasksd service status`")
     if not found.warnings:
         yield _fine("service", f"{found.file} is installed and current, and the service runs")
+
+
+def _write_ahead_log(now: Situation) -> Iterator[Finding]:
+    log = write_ahead_log(now.settings)
+    length = log.stat().st_size if log.exists() else 0
+    if length > LOG_NOTICE:
+        yield _warn("log", f"{log} has {size(length)}: a program that reads the database holds it",
+                    "close that program, then run `tasksd db vacuum`, which shrinks it")  # fmt: skip
+    else:
+        yield _fine("log", f"write-ahead log of {size(length)}")
 
 
 def _files(now: Situation) -> Iterator[Finding]:
@@ -257,7 +273,7 @@ def _git(_: Situation) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
-    _daemon, _hooks, _firing, _spool, _client, _service, _files, _sqlite, _git,
+    _daemon, _hooks, _firing, _spool, _client, _service, _files, _write_ahead_log, _sqlite, _git,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Answers for when no daemon runs: from the database file, read-only, in the shape of the API's."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from tasks.cli.questions import Question
 from tasks.client import DaemonSilent
 from tasks.config import Settings
 from tasks.database import Reader
-from tasks.errors import DaemonNotRunning
+from tasks.errors import DaemonNotRunning, StoreUnavailable
 from tasks.spool import Quarantine, QuarantinedFile, Spool
 from tasks.spool.directory import FULL_MARKER
 from tasks.words import SessionStatus
@@ -39,6 +40,7 @@ def session(id_: str, settings: Settings) -> Any:
 
 def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
     """`daemon` is null; `ingest` too when there is no database. `silence` is why no daemon answered."""
+    _require_access(settings)
     ingest, sessions = None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
         with _reader(settings) as reader:
@@ -112,6 +114,7 @@ def _from_file(question: Question, reader: Reader) -> Any:
 
 @contextmanager
 def _reader(settings: Settings) -> Iterator[Reader]:
+    _require_access(settings)
     if not settings.database_file.exists():
         raise DaemonNotRunning(f"no daemon runs and {settings.database_file} does not exist yet: start `tasksd up`")
     reader = Reader(settings.database_file)
@@ -119,6 +122,25 @@ def _reader(settings: Settings) -> Iterator[Reader]:
         yield reader
     finally:
         reader.close()
+
+
+def _require_access(settings: Settings) -> None:
+    """Raises StoreUnavailable when the data directory is there, but not for this user."""
+    folder = settings.data_dir
+    try:
+        owner = folder.stat().st_uid
+        if os.access(folder, os.R_OK | os.X_OK):
+            return
+    except PermissionError:
+        owner = None
+    except OSError:
+        return
+    if owner == os.geteuid():
+        raise StoreUnavailable(f"{folder} cannot be read, although it is yours: run `chmod 700 {folder}`")
+    raise StoreUnavailable(
+        f"{folder} cannot be read, it is another user's: run tasksd as that user, or choose your own data directory "
+        "with --data-dir or TASKSD_DATA_DIR"
+    )
 
 
 def _now() -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Rows that lists have when nothing else is asked for.
 LIMIT = "50"
+#: Most sessions that the API gives at once.
+ALL_SESSIONS = 1000
 
 
 class Question:
@@ -29,6 +31,13 @@ class Question:
         self.show = show
         #: what was asked for, for who answers from the file
         self.values = values
+
+    def note(self, answer: Any) -> str | None:
+        """What to say about an answer that may not be all there is."""
+        shown = len(answer) if self.name == "sessions" else 0
+        if not shown or shown < self.values["limit"] or shown >= ALL_SESSIONS:
+            return None
+        return f"{shown} session{'s' * (shown > 1)} shown, --limit or --all shows more"
 
 
 def status() -> Question:

@@ -43,11 +43,13 @@ def answer(arguments: list[str]) -> int | None:
         body = client.fetch(question.target)
     except TasksError:
         return None
-    text = body + b"\n" if as_json else rendered(question, body)
-    from tasks.cli.text import emit
-
     try:
-        emit(text)
+        if as_json:
+            from tasks.cli.text import emit
+
+            emit(body + b"\n")
+        else:
+            show(question, body)
     except OSError as error:
         from tasks.cli.app import failed_output
 
@@ -55,14 +57,18 @@ def answer(arguments: list[str]) -> int | None:
     return EXIT_OK
 
 
-def rendered(question: Question, body: bytes) -> str:
-    """The answer as plain text."""
+def show(question: Question, body: bytes) -> None:
+    """Print the answer as plain text, and on stderr that there may be more. Raises OSError."""
     import time
 
     from tasks.cli.plain import render
     from tasks.cli.quickjson import loads
+    from tasks.cli.text import emit
 
-    return render(question.show(loads(body), time.time_ns() // 1_000_000))
+    answer = loads(body)
+    emit(render(question.show(answer, time.time_ns() // 1_000_000)))
+    if (note := question.note(answer)) and sys.stderr is not None:
+        print(note, file=sys.stderr)
 
 
 def _values(options: dict[str, bool], arguments: list[str]) -> dict[str, str] | None:

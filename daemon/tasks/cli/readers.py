@@ -1,6 +1,7 @@
 """The commands that only read: status, sessions, session, tools, errors, events."""
 
 import json
+import math
 from typing import Any
 
 import click
@@ -13,12 +14,24 @@ from tasks.config import Settings
 from tasks.errors import DaemonNotRunning, TasksError
 from tasks.words import ErrorCategory
 
-#: Most rows that the API gives at once.
-ALL_SESSIONS = 1000
 #: Length of a whole session id; shorter ones are beginnings.
 SESSION_ID_LENGTH = 36
 #: Events shown before following.
 TAIL = 10
+
+
+class _Span(click.FloatRange):
+    """A length of time above 0."""
+
+    def __init__(self, longest: float) -> None:
+        super().__init__(0, longest, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Exactly the API's JSON.")
 
@@ -50,16 +63,16 @@ def status(data_dir: str | None, watch: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help=f"Up to {ALL_SESSIONS} instead of {questions.LIMIT}.")
+@click.option("--all", "everything", is_flag=True, help=f"Up to {questions.ALL_SESSIONS} instead of {questions.LIMIT}.")
 @click.option("--live", is_flag=True, help="Only sessions that are not over.")
-@click.option("--limit", type=click.IntRange(1, ALL_SESSIONS), help=f"Rows (default: {questions.LIMIT}).")
+@click.option("--limit", type=click.IntRange(1, questions.ALL_SESSIONS), help=f"Rows (default: {questions.LIMIT}).")
 @_JSON
 @click.pass_obj
 def sessions(data_dir: str | None, everything: bool, live: bool, limit: int | None, as_json: bool) -> int:
     """Sessions of agents, the latest active first."""
     if everything and (live or limit):
         raise click.UsageError("--all excludes --live and --limit")
-    rows = str(ALL_SESSIONS) if everything else str(limit or questions.LIMIT)
+    rows = str(questions.ALL_SESSIONS) if everything else str(limit or questions.LIMIT)
     return asking.answer(questions.sessions(live=live, limit=rows), data_dir, as_json=as_json)
 
 
@@ -84,7 +97,7 @@ def session(data_dir: str | None, id: str, as_json: bool) -> None:  # noqa: A002
 
 
 @click.command()
-@click.option("--hours", type=click.FloatRange(0, 24 * 366 * 10, min_open=True), default=24, show_default=True)
+@click.option("--hours", type=_Span(24 * 366 * 10), default=24, show_default=True)
 @_JSON
 @click.pass_obj
 def tools(data_dir: str | None, hours: float, as_json: bool) -> int:
@@ -93,7 +106,7 @@ def tools(data_dir: str | None, hours: float, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--days", type=click.FloatRange(0, 3660, min_open=True), help="Over the last days (default: 7).")
+@click.option("--days", type=_Span(3660), help="Over the last days (default: 7).")
 @click.option("--recent", is_flag=True, help="The latest failed calls instead of their number.")
 @click.option(
     "--category", type=click.Choice([str(one) for one in ErrorCategory]), help="Only these (implies --recent)."

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -61,8 +62,19 @@ def backup(data_dir: str | None, keep: int | None) -> None:
 def vacuum(data_dir: str | None) -> None:
     """Rewrite the file without gaps."""
     settings = _existing(data_dir)
-    before, after = _run(settings, lambda database: database.vacuum())
-    say(f"{settings.database_file}: {size(before)} before, {size(after)} now")
+    before = _total(settings)
+    _run(settings, lambda database: database.vacuum())
+    say(f"{settings.database_file}: {size(before)} before, {size(_total(settings))} now, the write-ahead log included")
+
+
+def write_ahead_log(settings: Settings) -> Path:
+    """Where SQLite keeps what is not in the file yet; it need not be there."""
+    return settings.database_file.with_name(settings.database_file.name + "-wal")
+
+
+def _total(settings: Settings) -> int:
+    files = (settings.database_file, write_ahead_log(settings))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _existing(data_dir: str | None) -> Settings:

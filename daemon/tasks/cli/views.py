@@ -134,52 +134,53 @@ def session(answer: Record, now: int) -> list[Block]:
         if answer[key] is not None:
             facts.add(label, f"{moment(answer[key])} ({ago(answer[key], now)})")
     facts.add("events", f"{answer['events']:,}, {count(answer['prompts'], 'prompt')}")
-    page: list[Block] = [facts]
-    calls = Table("calls", [Column("tool"), Column("calls", right=True), Column("failed", right=True)], "")
+    tables = (_calls(answer), _running(answer, now), _subagents(answer, now), _changes(answer))
+    return [facts, *(table for table in tables if table.rows)]
+
+
+def _calls(answer: Record) -> Table:
+    table = Table("calls", [Column("tool"), Column("calls", right=True), Column("failed", right=True)], "")
     for tool, (total, failed) in answer["calls"].items():
-        calls.add(tool, total, Cell(failed, BAD if failed else ""))
-    running = Table(
-        "running", [Column("tool"), Column("since"), Column("agent"), Column("parameters", flexible=True)], ""
-    )
+        table.add(tool, total, Cell(failed, BAD if failed else ""))
+    return table
+
+
+def _running(answer: Record, now: int) -> Table:
+    columns = [Column("tool"), Column("since"), Column("agent"), Column("parameters", flexible=True)]
+    table = Table("running", columns, "")
     for call in answer["running"]:
-        running.add(
+        table.add(
             call["tool_name"], _moment(call["started_at"], now), call["agent_id"] or "-", call["parameters"] or "-"
         )
-    subagents = Table(
-        "subagents",
-        [
-            Column("agent"),
-            Column("type"),
-            Column("status"),
-            Column("started"),
-            Column("ended"),
-            Column("detail", flexible=True),
-        ],
-        "",
-    )
+    return table
+
+
+def _subagents(answer: Record, now: int) -> Table:
+    columns = [
+        Column("agent"), Column("type"), Column("status"), Column("started"), Column("ended"),
+        Column("detail", flexible=True),
+    ]  # fmt: skip
+    table = Table("subagents", columns, "")
     for agent in answer["subagents"]:
-        subagents.add(
+        table.add(
             agent["agent_id"], agent["agent_type"] or "-", _status(agent["status"]), _moment(agent["started_at"], now),
             _moment(agent["ended_at"], now), agent["detail"] or "-",
         )  # fmt: skip
-    changes = Table(
-        "changes of status",
-        [
-            Column("time"),
-            Column("agent"),
-            Column("status"),
-            Column("before"),
-            Column("cause"),
-            Column("detail", flexible=True),
-        ],
-        "",
-    )
+    return table
+
+
+def _changes(answer: Record) -> Table:
+    columns = [
+        Column("time"), Column("agent"), Column("status"), Column("before"), Column("cause"),
+        Column("detail", flexible=True),
+    ]  # fmt: skip
+    table = Table("changes of status", columns, "")
     for change in answer["changes"]:
-        changes.add(
+        table.add(
             moment(change["timestamp"]), change["agent_id"] or "-", _status(change["status"]), _words(change["previous"]),
             change["cause"], change["detail"] or "-",
         )  # fmt: skip
-    return page + [table for table in (calls, running, subagents, changes) if table.rows]
+    return table
 
 
 def tools(answer: Mapping[str, Record], hours: str) -> list[Block]:
