@@ -26,6 +26,7 @@ CHANGE_FIELDS = ("timestamp", "agent_id", "status", "previous", "cause", "detail
 SUBAGENT_FIELDS = ("agent_id", "agent_type", "status", "started_at", "ended_at", "detail")
 EVENT_FIELDS = (
     "seq", "timestamp", "session_uuid", "kind", "task_id", "agent_id", "tool_name", "tool_use_id", "flags", "body",
+    "parameters", "error_category", "error",
 )  # fmt: skip
 FAILURE_FIELDS = (
     "timestamp", "session_uuid", "task_id", "agent_id", "tool_name", "error_category", "error", "parameters",
@@ -38,16 +39,19 @@ SELECT status, count(*) FROM sessions
 WHERE status NOT IN ('ended', 'failed', 'lost') OR last_event_at >= :yesterday GROUP BY status
 """
 
-_EVENTS_AFTER = f"""
-SELECT {", ".join(EVENT_FIELDS)} FROM events
-WHERE seq > :after AND (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
-ORDER BY seq LIMIT :limit
+# What a call was asked to do is stored once, with the call.
+_EVENTS = """
+SELECT e.seq, e.timestamp, e.session_uuid, e.kind, e.task_id, e.agent_id, e.tool_name, e.tool_use_id, e.flags, e.body,
+       coalesce(u.parameters, r.parameters),
+       CASE e.kind WHEN 'PostToolUseFailure' THEN u.error_category END,
+       CASE e.kind WHEN 'PostToolUseFailure' THEN u.error END
+FROM events AS e
+LEFT JOIN tool_usage AS u ON u.session_uuid = e.session_uuid AND u.tool_use_id = e.tool_use_id
+LEFT JOIN tool_running AS r ON r.session_uuid = e.session_uuid AND r.tool_use_id = e.tool_use_id
+WHERE (:session IS NULL OR e.session_uuid = :session) AND (:kind IS NULL OR e.kind = :kind)
 """
-_LATEST_EVENTS = f"""
-SELECT {", ".join(EVENT_FIELDS)} FROM events
-WHERE (:session IS NULL OR session_uuid = :session) AND (:kind IS NULL OR kind = :kind)
-ORDER BY seq DESC LIMIT :limit
-"""
+_EVENTS_AFTER = f"{_EVENTS} AND e.seq > :after ORDER BY e.seq LIMIT :limit"
+_LATEST_EVENTS = f"{_EVENTS} ORDER BY e.seq DESC LIMIT :limit"
 
 _FAILURES = f"""
 SELECT {", ".join(FAILURE_FIELDS)} FROM tool_usage
@@ -115,7 +119,10 @@ def events(
     filters = {"session": session, "kind": kind, "limit": limit}
     latest = after is None
     rows = query(_LATEST_EVENTS, filters)[::-1] if latest else query(_EVENTS_AFTER, filters | {"after": after})
-    return [one | {"body": json.loads(one["body"]) if one["body"] else None} for one in _records(EVENT_FIELDS, rows)]
+    return [
+        one | {name: json.loads(one[name]) if one[name] else None for name in ("body", "parameters")}
+        for one in _records(EVENT_FIELDS, rows)
+    ]
 
 
 def failures(

@@ -11,6 +11,7 @@ import pytest
 from tasks.config import load
 from tasks.database import Database
 from tasks.errors import StoreUnavailable
+from tasks.history import events as stored_events
 from tasks.ingest import Ingest
 from tasks.redaction import Redactor
 from tasks.spool import Quarantine, Spool
@@ -805,3 +806,16 @@ async def test_an_empty_agent_id_is_the_main_agent(history: History) -> None:
     history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=1, agent_id="", prompt_id="")
     assert await history.ingest.step() == 1
     assert await history.rows("SELECT agent_id, prompt_id FROM tool_usage") == [(None, None)]
+
+
+async def test_events_are_shown_with_what_their_calls_did(history: History) -> None:
+    history.event("PreToolUse", **history.call("Bash", "t1"))
+    history.event("PreToolUse", **history.call("Bash", "t2"))
+    history.event("PostToolUseFailure", **history.call("Bash", "t2"), error="Exit code 3", duration_ms=5)
+    await history.ingest.step()
+    shown = await history.database.read(lambda reader: stored_events(reader.query, limit=10))
+    assert [(one["kind"], one["parameters"], one["error_category"], one["error"]) for one in shown] == [
+        ("PreToolUse", {"command": "run t1"}, None, None),
+        ("PreToolUse", {"command": "run t2"}, None, None),
+        ("PostToolUseFailure", {"command": "run t2"}, "command_failed", "Exit code 3"),
+    ]

@@ -13,6 +13,7 @@ EVENT = {
     "seq": 7, "timestamp": NOW - 3000, "session_uuid": "00000000-0000-4000-8000-000000000000", "kind": "Stop\x1b[2J",
     "task_id": None, "agent_id": HOSTILE, "tool_name": HOSTILE, "tool_use_id": None, "flags": None,
     "body": {"message": HOSTILE, "nested": {HOSTILE: [HOSTILE]}, HOSTILE: 1},
+    "parameters": None, "error_category": None, "error": None,
 }  # fmt: skip
 
 
@@ -143,3 +144,18 @@ def test_the_long_name_of_a_tool_does_not_push_its_numbers_out(width: int) -> No
     text = _styled(views.tools({name: stats | durations}, "24"), width=width, colour=False)
     assert "12,345" in text and "50.0%" in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_an_event_tells_what_was_done_went_wrong_or_was_said() -> None:
+    def details(**changes: Any) -> str:
+        return views.event(EVENT | {"body": None} | changes)[-1].text
+
+    assert details(kind="PreToolUse", parameters={"description": "d", "command": "make test"}) == "make test"
+    assert details(kind="PreToolUse", parameters={"odd": 1}) == '{"odd":1}'
+    failure = {"error_category": "stale_edit", "error": "<tool_use_error>String not found</tool_use_error>"}
+    assert (
+        details(kind="PostToolUseFailure", parameters={"file_path": "/x"}, **failure) == "stale_edit: String not found"
+    )
+    stop = {"effort": {"level": "high"}, "stop_hook_active": False, "last_assistant_message": "Done."}
+    assert details(kind="Stop", body=stop) == "last_assistant_message=Done."
+    assert details(kind="PostToolBatch") == "-"

@@ -34,6 +34,11 @@ class StoredEvent(BaseModel):
     tool_use_id: str | None
     flags: str | None
     body: dict[str, Any] | None
+    #: of a tool call: what the tool was asked to do
+    parameters: Any
+    #: of a failed one: why
+    error_category: str | None
+    error: str | None
 
 
 @router.get("/events", response_model=list[StoredEvent])

@@ -21,6 +21,8 @@ from tasks.errors import DaemonNotRunning, InstallError, TasksError
 
 #: Seconds for which an event may wait while a daemon runs.
 LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0
+#: Milliseconds since the last event within which somebody must be recording.
+RECENT = 3_600_000
 #: Bytes left on the disk.
 DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
 #: Bytes of the write-ahead log that only a reader that stays explains.
@@ -119,7 +121,14 @@ def _hooks(now: Situation) -> Iterator[Finding]:
     files = sorted({str(place.file) for event in found.events for place in event.places})
     where = ", ".join(files + ["the plugin"] * any(event.plugin for event in found.events))
     if len(found.missing) == len(found.events):
-        yield _bad("hooks", "not registered: nothing is recorded", install)
+        ingest = now.status["ingest"]
+        last = ingest["last_event_at"] if ingest else None
+        if last is not None and asking.now_ms() - last < RECENT:
+            yield _warn(
+                "hooks", "in no settings file, yet events come in: from a plugin given with --plugin-dir?", install
+            )
+        else:
+            yield _bad("hooks", "not registered: nothing is recorded", install)
     elif found.missing:
         yield _warn("hooks", f"{where}; not registered: {', '.join(found.missing)}", install)
     elif any(event.twice for event in found.events):

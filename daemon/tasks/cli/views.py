@@ -219,15 +219,15 @@ def failures(answer: Sequence[Record], now: int) -> list[Block]:
     for one in answer:
         table.add(
             _moment(one["timestamp"], now), _id(one["session_uuid"]), one["tool_name"], Cell(one["error_category"], BAD),
-            one["error"] or "-", one["parameters"] or "-",
+            _unwrapped(one["error"]), one["parameters"] or "-",
         )  # fmt: skip
     return [table]
 
 
 def events(answer: Sequence[Record]) -> list[Block]:
     columns = [
-        Column("number", right=True), Column("time"), Column("event"), Column("session"), Column("agent"), Column("tool"),
-        Column("details", flexible=True),
+        Column("number", right=True), Column("time"), Column("event"), Column("session"),
+        Column("agent", optional=True), Column("tool"), Column("details", flexible=True),
     ]  # fmt: skip
     table = Table("", columns, "no events")
     for one in answer:
@@ -244,19 +244,51 @@ def event(one: Record) -> list[Cell]:
         _id(one["session_uuid"]),
         Cell(one["agent_id"] or "-"),
         Cell(one["tool_name"] or "-"),
-        Cell(_details(one["body"])),
+        Cell(_details(one)),
     ]
 
 
-def _details(body: Record | None) -> str:
-    parts = [f"{name}={one if isinstance(one, str) else spelled(one)}" for name, one in (body or {}).items()]
-    return " ".join(parts) or "-"
+#: What says most about a call, by the name of its parameter; and about an event, by the name of its field.
+_TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", "description", "prompt")
+_SPEAKING = ("prompt", "last_assistant_message", "message", "error", "reason", "source")
+#: True of most events, and so of no help.
+_SILENT = (
+    "effort",
+    "agent_type",
+    "stop_hook_active",
+    "background_tasks",
+    "session_crons",
+    "is_interrupt",
+    "tool_response",
+)
+
+
+def _details(one: Record) -> str:
+    """What was done, or went wrong, or was said; else the fields of the event."""
+    if one["error_category"]:
+        return f"{one['error_category']}: {_unwrapped(one['error'])}"
+    parameters = one["parameters"]
+    if isinstance(parameters, dict):
+        return next((str(parameters[name]) for name in _TELLING if parameters.get(name)), spelled(parameters))
+    body = one["body"] or {}
+    names = [name for name in _SPEAKING if name in body] + [
+        name for name in body if name not in _SPEAKING and name not in _SILENT
+    ]
+    return (
+        " ".join(f"{name}={body[name] if isinstance(body[name], str) else spelled(body[name])}" for name in names)
+        or "-"
+    )
+
+
+def _unwrapped(error: str | None) -> str:
+    """An error without the tags that the client puts around it for the model."""
+    return (error or "-").removeprefix("<tool_use_error>").removesuffix("</tool_use_error>")
 
 
 def quarantined(answer: Sequence[Record], now: int) -> list[Block]:
     columns = [
-        Column("id"), Column("since"), Column("reason"), Column("size", right=True), Column("name"),
-        Column("detail", flexible=True),
+        Column("id"), Column("since", optional=True), Column("reason"), Column("size", right=True, optional=True),
+        Column("name", optional=True), Column("detail", flexible=True),
     ]  # fmt: skip
     table = Table("", columns, "nothing is quarantined")
     for one in answer:
@@ -285,4 +317,4 @@ def _moment(then: int | None, now: int) -> Cell:
 
 def _doing(one: Record) -> str:
     running = ", ".join(f"{call['tool_name']} {call['parameters'] or ''}".strip() for call in one["running"])
-    return running or one["status_detail"] or "-"
+    return running or ("-" if one["status"] in _OVER else one["status_detail"]) or "-"

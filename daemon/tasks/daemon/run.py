@@ -125,7 +125,7 @@ class Daemon:
             signals.handled(stop=self._stop, reload=self._reload, dump=lambda: log.info("state %s", ingest.health))
         )
         if note := sqlite_version_note():
-            log.info("%s", note)
+            log.debug("%s", note)  # `tasksd doctor` says it where it can be read in peace
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
         try:
@@ -153,6 +153,8 @@ class Daemon:
                 await ingest.step()
         except TimeoutError:
             log.warning("stopping with events left in the spool; the next start reads them")
+        else:
+            log.info("stopped, the spool is read")
 
     async def _every(
         self,
