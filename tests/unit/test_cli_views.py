@@ -157,5 +157,5 @@ def test_an_event_tells_what_was_done_went_wrong_or_was_said() -> None:
         details(kind="PostToolUseFailure", parameters={"file_path": "/x"}, **failure) == "stale_edit: String not found"
     )
     stop = {"effort": {"level": "high"}, "stop_hook_active": False, "last_assistant_message": "Done."}
-    assert details(kind="Stop", body=stop) == "last_assistant_message=Done."
+    assert details(kind="Stop", body=stop) == "Done."
     assert details(kind="PostToolBatch") == "-"

@@ -242,7 +242,7 @@ def event(one: Record) -> list[Cell]:
         Cell(moment(one["timestamp"]), short=moment(one["timestamp"])[11:]),
         Cell(one["kind"], BAD if "Fail" in one["kind"] else STRONG),
         _id(one["session_uuid"]),
-        Cell(one["agent_id"] or "-"),
+        _id(one["agent_id"]),
         Cell(one["tool_name"] or "-"),
         Cell(_details(one)),
     ]
@@ -251,6 +251,7 @@ def event(one: Record) -> list[Cell]:
 #: What says most about a call, by the name of its parameter; and about an event, by the name of its field.
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", "description", "prompt")
 _SPEAKING = ("prompt", "last_assistant_message", "message", "error", "reason", "source")
+_SPOKEN = ("prompt", "last_assistant_message", "message")
 #: True of most events, and so of no help.
 _SILENT = (
     "effort",
@@ -271,13 +272,15 @@ def _details(one: Record) -> str:
     if isinstance(parameters, dict):
         return next((str(parameters[name]) for name in _TELLING if parameters.get(name)), spelled(parameters))
     body = one["body"] or {}
-    names = [name for name in _SPEAKING if name in body] + [
-        name for name in body if name not in _SPEAKING and name not in _SILENT
-    ]
-    return (
-        " ".join(f"{name}={body[name] if isinstance(body[name], str) else spelled(body[name])}" for name in names)
-        or "-"
-    )
+    names = [name for name in _SPEAKING if name in body]
+    if names and names[0] in _SPOKEN and isinstance(body[names[0]], str):
+        return str(body[names[0]])
+    names += [name for name in body if name not in _SPEAKING and name not in _SILENT]
+    return " ".join(f"{name}={_spelled(body[name])}" for name in names) or "-"
+
+
+def _spelled(value: object) -> str:
+    return value if isinstance(value, str) else spelled(value)
 
 
 def _unwrapped(error: str | None) -> str:
