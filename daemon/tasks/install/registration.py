@@ -54,7 +54,8 @@ class Event:
 # purpose: WorktreeCreate and WorktreeRemove (a hook replaces what git does), MessageDisplay (fires for every streamed
 # piece), FileChanged (fires for nothing but the files that its own matcher watches).
 EVENTS = (
-    Event("SessionStart", old=True),
+    # Before anything else, so that no first prompt overtakes it; a few milliseconds once a session.
+    Event("SessionStart", blocking=True, timeout=BLOCKING_TIMEOUT, old=True),
     Event("Setup", blocking=True, timeout=BLOCKING_TIMEOUT),  # --init-only exits right after it
     Event("UserPromptSubmit", old=True),
     Event("UserPromptExpansion"),
