@@ -88,9 +88,11 @@ def test_first_install_registers_every_event_once(place: Place) -> None:
     assert {event: len(found) for event, found in merge.ours(place.data()).items()} == dict.fromkeys(NAMES, 1)
 
 
-def test_events_that_end_a_process_block_and_the_dangerous_ones_are_left_alone() -> None:
+def test_what_begins_or_ends_a_process_blocks_and_the_dangerous_ones_are_left_alone() -> None:
     blocking = {event.name for event in EVENTS if event.blocking}
-    assert blocking == {"PostToolBatch", "Stop", "StopFailure", "SubagentStop", "SessionEnd", "Setup"}
+    assert blocking == {
+        "PostToolBatch", "Stop", "StopFailure", "SubagentStop", "SessionStart", "SessionEnd", "Setup",
+    }  # fmt: skip
     assert not NAMES & {"WorktreeCreate", "WorktreeRemove", "MessageDisplay", "FileChanged"}
     assert next(event.timeout for event in EVENTS if event.name == "SessionEnd") == 10
 
