@@ -121,11 +121,11 @@ def test_a_spool_that_was_replaced_is_watched_and_read_again(daemon: Daemon, bef
 
 
 def test_a_spool_without_rights_is_taken_back(daemon: Daemon) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads a directory whatever its mode is")
     daemon.start()
     daemon.spool.chmod(0)
     until(lambda: daemon.status() is not None, "an answer")
-    if os.geteuid() == 0:
-        daemon.spool.chmod(0o700)  # root never notices
     until(lambda: daemon.spool.stat().st_mode & 0o777 == 0o700, "rights", timeout=10)
     Dropper(daemon.spool).calls(range(5))
     until(lambda: stored(daemon) == 5, "the rows", timeout=10)

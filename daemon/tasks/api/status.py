@@ -1,6 +1,7 @@
 """/v1/status: how the daemon, the spool, ingestion and the sessions are, so that silence is never ambiguous."""
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -92,11 +93,10 @@ async def read_status(ctx: Ctx) -> Status:
 
 async def _session_counts(ctx: Context) -> dict[str, int]:
     now = time.time_ns() // 1_000_000
-    try:
+    # The last known count is better than a late answer.
+    with contextlib.suppress(TimeoutError, StoreError):
         async with asyncio.timeout(COUNT_TIMEOUT):
             ctx.session_counts = await ctx.database.read(lambda reader: history.session_counts(reader.query, now=now))
-    except (TimeoutError, StoreError):
-        pass  # the last known count is better than a late answer
     return ctx.session_counts
 
 
