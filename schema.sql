@@ -8,30 +8,110 @@
 
 -- Work asked for. One row per task, its whole life.
 CREATE TABLE tasks (
-    task_id       TEXT PRIMARY KEY,                 -- 6 hexadecimal characters
-    user_id       INTEGER NOT NULL,
-    description   TEXT NOT NULL,
-    status        TEXT NOT NULL DEFAULT 'pending'
-                  CHECK (status IN ('pending', 'queued', 'running', 'completed', 'failed', 'stopped')),
-    priority      INTEGER NOT NULL DEFAULT 1,       -- 0 high, 1 normal, 2 low
-    agent_type    TEXT,
-    workflow      TEXT,
-    model         TEXT,
-    workspace     TEXT,
-    session_uuid  TEXT,
-    host          TEXT,                             -- where pid means something
-    pid           INTEGER,
-    branch        TEXT,
-    result        TEXT,
-    error         TEXT,
-    activity_log  TEXT NOT NULL DEFAULT '[]',       -- JSON array of {"at", "message"}
-    created_at    INTEGER NOT NULL,
-    started_at    INTEGER,
-    finished_at   INTEGER
+    task_id             TEXT PRIMARY KEY,           -- 6 hexadecimal characters
+    user_id             INTEGER NOT NULL,
+    description         TEXT NOT NULL,              -- redacted; the prompt itself is runs/<task>/prompt
+    status              TEXT NOT NULL DEFAULT 'pending'
+                        CHECK (status IN ('pending', 'queued', 'running', 'completed', 'failed', 'stopped')),
+    priority            INTEGER NOT NULL DEFAULT 1 CHECK (priority IN (0, 1, 2)),  -- 0 high, 1 normal, 2 low
+    agent_type          TEXT,
+    workflow            TEXT,
+    model               TEXT,
+    workspace           TEXT,                       -- absolute
+    isolate             INTEGER NOT NULL DEFAULT 1 CHECK (isolate IN (0, 1)),  -- 0: works in the workspace itself
+    budget_usd          REAL,                       -- NULL: as configured
+    max_turns           INTEGER,                    -- NULL: as configured
+    hold_reason         TEXT,                       -- why it is not started although there is a slot …
+    hold_until          INTEGER,                    -- … and when that is looked at again
+    attempt             INTEGER NOT NULL DEFAULT 0, -- runs begun; the latest is in runs
+    session_uuid        TEXT,                       -- of the latest run
+    host                TEXT,                       -- where pid means something
+    pid                 INTEGER,                    -- the agent's process …
+    process_started     INTEGER,                    -- … its start time in the platform's unit …
+    boot                TEXT,                       -- … and the boot in which both mean something
+    worktree            TEXT,                       -- absolute; NULL: none, or removed
+    branch              TEXT,                       -- task/<id>, while it exists or as it was
+    base_branch         TEXT,                       -- what it is merged into; NULL: HEAD was detached
+    base_commit         TEXT,
+    commits             INTEGER NOT NULL DEFAULT 0, -- on the branch since base_commit
+    merge_state         TEXT NOT NULL DEFAULT 'none'
+                        CHECK (merge_state IN ('none', 'waiting', 'merging', 'merged', 'conflict', 'kept')),
+    merge_detail        TEXT,                       -- why it waits, conflicts or is kept
+    merge_paths         TEXT,                       -- JSON array: the files in conflict, relative to the repository
+    merge_commit        TEXT,
+    result              TEXT,
+    error               TEXT,
+    failure             TEXT CHECK (failure IS NULL OR status = 'failed'),
+    turns               INTEGER,                    -- this and the following: sums over its runs, as the client reported them
+    input_tokens        INTEGER,
+    output_tokens       INTEGER,
+    cache_read_tokens   INTEGER,
+    cache_write_tokens  INTEGER,
+    cost_usd            REAL,
+    activity_log        TEXT NOT NULL DEFAULT '[]', -- JSON array of {"at", "message"}
+    created_at          INTEGER NOT NULL,
+    started_at          INTEGER,                    -- of the first run
+    finished_at         INTEGER
 ) STRICT;
 CREATE INDEX idx_tasks_user_status ON tasks (user_id, status, created_at);
 CREATE INDEX idx_tasks_status ON tasks (status, priority, created_at);
 CREATE INDEX idx_tasks_workflow ON tasks (workflow, created_at);
+CREATE INDEX idx_tasks_created ON tasks (created_at);
+CREATE INDEX idx_tasks_merge ON tasks (merge_state) WHERE merge_state IN ('waiting', 'merging', 'conflict', 'kept');
+
+-- Every start of an agent for a task. Its files are in runs/<task>/<attempt>/.
+CREATE TABLE runs (
+    task_id             TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    attempt             INTEGER NOT NULL,
+    session_uuid        TEXT,
+    resumed             INTEGER NOT NULL DEFAULT 0 CHECK (resumed IN (0, 1)),  -- went on with an earlier run's session
+    host                TEXT NOT NULL,
+    shim_pid            INTEGER,                    -- the shell that keeps the exit status; NULL: not started yet …
+    shim_started        INTEGER,
+    boot                TEXT,
+    started_at          INTEGER NOT NULL,
+    started_monotonic   REAL NOT NULL,              -- seconds of the boot's clock, which stands still in suspend
+    finished_at         INTEGER,
+    exit_status         INTEGER,                    -- as the shell says it: 128 + signal
+    outcome             TEXT,                       -- completed, stopped, limited, or a failure
+    turns               INTEGER,
+    input_tokens        INTEGER,
+    output_tokens       INTEGER,
+    cache_read_tokens   INTEGER,
+    cache_write_tokens  INTEGER,
+    cost_usd            REAL,
+    PRIMARY KEY (task_id, attempt)
+) STRICT, WITHOUT ROWID;
+
+-- What the rules for commits said, and when.
+CREATE TABLE verdicts (
+    id            INTEGER PRIMARY KEY,
+    timestamp     INTEGER NOT NULL,
+    stage         TEXT NOT NULL CHECK (stage IN ('pre_task', 'post_task', 'prompt', 'stop', 'commit')),
+    mode          TEXT NOT NULL CHECK (mode IN ('off', 'warn', 'block')),
+    passed        INTEGER NOT NULL CHECK (passed IN (0, 1)),
+    message       TEXT NOT NULL,
+    workspace     TEXT NOT NULL,
+    agent_type    TEXT,
+    task_id       TEXT,
+    session_uuid  TEXT
+) STRICT;
+CREATE INDEX idx_verdicts_timestamp ON verdicts (timestamp);
+CREATE INDEX idx_verdicts_task ON verdicts (task_id) WHERE task_id IS NOT NULL;
+
+-- What hooks/guard has to remember of a session between its prompt and its stop.
+CREATE TABLE guarded_sessions (
+    session_uuid  TEXT PRIMARY KEY,
+    baseline      TEXT NOT NULL,                    -- JSON object: path → what was there when the prompt came
+    sent_back     INTEGER NOT NULL DEFAULT 0,       -- stops refused since that prompt
+    updated_at    INTEGER NOT NULL
+) STRICT;
+
+-- What has to survive a restart of the daemon: pool.paused, pool.max_agents, pool.hold …
+CREATE TABLE daemon_state (
+    name   TEXT PRIMARY KEY,
+    value  TEXT NOT NULL                            -- JSON
+) STRICT, WITHOUT ROWID;
 
 -- One conversation with a client, with its one current status.
 CREATE TABLE sessions (

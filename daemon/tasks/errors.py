@@ -68,3 +68,43 @@ class InstallError(TasksError):
 
 class ProbeError(TasksError):
     """The state of a process could not be determined; that is not proof that it is gone."""
+
+
+class NoSuchTask(TasksError):
+    """There is no task of that id; `tasksd tasks` lists them."""
+
+
+class ImpossibleTransition(TasksError):
+    """A task cannot go from the status it has to the one that was asked for."""
+
+
+class PoolFull(TasksError):
+    """The pool has as many waiting tasks as it may; wait for some to start, or raise its bound."""
+
+
+class PoolClosed(TasksError):
+    """The pool is shut down and takes no more tasks."""
+
+
+class SpawnError(TasksError):
+    """A process could not be started."""
+
+
+class GitError(TasksError):
+    """Git could not do what was asked; nothing was changed unless the message says so."""
+
+
+class NotARepository(GitError):
+    """The folder is not in a git repository."""
+
+
+class NoCommits(GitError):
+    """The repository has no commit yet: commit something first, or submit with --no-isolation."""
+
+
+class GitUnavailable(GitError):
+    """There is no git that can be used."""
+
+
+class RepositoryBusy(GitError):
+    """Another git process holds a lock of the repository; trying again later works."""

@@ -1,6 +1,6 @@
 """The vocabulary: every closed set of words that is stored, printed or sent, in one place."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class ErrorCategory(StrEnum):
@@ -98,3 +98,99 @@ class CallSource(StrEnum):
     HOOK = "hook"
     #: recorded through the Python API
     API = "api"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands. One at a time; `tasks.manager` has the graph."""
+
+    #: stored, not yet given to the pool
+    PENDING = "pending"
+    #: waits for a slot, or for what `hold_reason` says
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: by a person
+    STOPPED = "stopped"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.STOPPED)
+
+
+class TaskPriority(IntEnum):
+    """How urgent a task is; lower numbers go first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Failure(StrEnum):
+    """Why a task failed; `error` says it in a sentence."""
+
+    #: the agent said so: its last result is an error, or it ended without one
+    AGENT_ERROR = "agent_error"
+    #: the command could not be started
+    NOT_STARTED = "not_started"
+    #: no worktree could be made
+    NO_WORKTREE = "no_worktree"
+    #: ran longer than the wall clock allows
+    TIMEOUT = "timeout"
+    #: neither output nor CPU time for too long
+    NO_PROGRESS = "no_progress"
+    #: wrote more output than allowed
+    OUTPUT_LIMIT = "output_limit"
+    #: spent its money, or its turns
+    BUDGET = "budget"
+    MAX_TURNS = "max_turns"
+    #: its process vanished (reboot, SIGKILL from outside) and left no exit status
+    LOST = "lost"
+    #: the rules of the enforcer
+    POLICY = "policy"
+
+
+class MergeState(StrEnum):
+    """What became of a task's branch, beside its status."""
+
+    #: no branch, or nothing to merge yet
+    NONE = "none"
+    #: to be merged as soon as what `merge_detail` names is out of the way
+    WAITING = "waiting"
+    MERGING = "merging"
+    MERGED = "merged"
+    #: does not fit; `merge_paths` names the files, branch and worktree are kept
+    CONFLICT = "conflict"
+    #: branch and worktree are kept for a person; `merge_detail` says why
+    KEPT = "kept"
+
+
+class RuleMode(StrEnum):
+    """What happens when a rule is not met."""
+
+    OFF = "off"
+    WARN = "warn"
+    BLOCK = "block"
+
+
+class Stage(StrEnum):
+    """Where a rule was checked."""
+
+    #: before a task's agent starts, and after it ended
+    PRE_TASK = "pre_task"
+    POST_TASK = "post_task"
+    #: in a person's own session, by hooks/guard
+    PROMPT = "prompt"
+    STOP = "stop"
+    COMMIT = "commit"
+
+
+class Dirt(StrEnum):
+    """What can make a workspace dirty."""
+
+    STAGED = "staged"
+    UNSTAGED = "unstaged"
+    UNTRACKED = "untracked"
+    SUBMODULES = "submodules"
+    #: a merge, rebase, cherry-pick, revert or bisect under way
+    IN_PROGRESS = "in_progress"

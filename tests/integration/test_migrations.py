@@ -12,7 +12,8 @@ import pytest
 from tasks import assets
 from tasks.database import SyncDatabase
 from tasks.database.engine import Writer
-from tasks.database.migrations import APPLICATION_ID, MIGRATIONS, VERSION, migrate, statements
+from tasks.database.migrations import APPLICATION_ID, VERSION, migrate, statements
+from tasks.database.steps import MIGRATIONS
 
 FROZEN = Path(__file__).parents[1] / "data/schemas"
 

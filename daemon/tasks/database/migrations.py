@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import assets
+from tasks.database.steps import MIGRATIONS
 from tasks.errors import SchemaTooNew, StoreError
 
 log = logging.getLogger(__name__)
@@ -18,9 +19,7 @@ log = logging.getLogger(__name__)
 #: "tskd": lets other programs tell what the file is.
 APPLICATION_ID = 0x74736B64
 #: The version that schema.sql describes.
-VERSION = 1
-#: Version → the statements that lead to it from the one before.
-MIGRATIONS: Mapping[int, str] = {}
+VERSION = 2
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:

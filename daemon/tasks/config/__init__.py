@@ -2,46 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tasks.config import values
+from tasks.config.sections import (
+    AgentSettings,
+    DatabaseSettings,
+    EnforcementSettings,
+    GitSettings,
+    GuardSettings,
+    LogSettings,
+    PoolSettings,
+    PrivacySettings,
+    SpoolSettings,
+)
 from tasks.errors import ConfigError
-from tasks.words import PrivacyLevel
 
 #: Longest Unix socket path that every platform takes (sun_path is 104 bytes on macOS, 108 on Linux).
 SOCKET_PATH_MAX = 103
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolSettings:
-    max_files: int = 100_000
-    max_bytes: int = 1 << 30
-    #: one event; a 2 MiB Write makes an event of 4.2 MB
-    max_event_bytes: int = 64 << 20
-    quarantine_max_files: int = 10_000
-    quarantine_max_bytes: int = 100 << 20
-    #: raw payloads in quarantine hold unredacted text
-    quarantine_max_days: int = 7
-
-
-@dataclass(frozen=True, slots=True)
-class PrivacySettings:
-    level: PrivacyLevel = PrivacyLevel.DEFAULT
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    level: str = field(default="info", metadata={"accepted": ("debug", "info", "warning", "error")})
-    #: auto: journal fields under systemd, text otherwise
-    format: str = field(default="auto", metadata={"accepted": ("auto", "text", "json")})
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseSettings:
-    #: nightly backups kept
-    backups: int = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +35,11 @@ class Settings:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     log: LogSettings = field(default_factory=LogSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    enforcement: EnforcementSettings = field(default_factory=EnforcementSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    git: GitSettings = field(default_factory=GitSettings)
 
     @property
     def database_file(self) -> Path:
@@ -70,6 +56,19 @@ class Settings:
     @property
     def hooks_dir(self) -> Path:
         return self.data_dir / "hooks"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.data_dir / "runs"
+
+    @property
+    def worktrees_dir(self) -> Path:
+        return self.data_dir / "worktrees"
+
+    @property
+    def repository_locks_dir(self) -> Path:
+        """One lock file for every repository that tasks work in."""
+        return self.data_dir / "repositories"
 
     @property
     def lock_file(self) -> Path:
@@ -145,20 +144,21 @@ def load(
         raise ConfigError(f"{config_file}: data_dir = {stored_dir!r}: text is needed")
     chosen_dir = data_dir or environ.get("TASKSD_DATA_DIR") or stored_dir
     where = _path(chosen_dir, environ) if chosen_dir else default_data_dir(environ)
-    values: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for section in fields(Settings):
         if section.name in ("data_dir", "config_file"):
             continue
         table = document.pop(section.name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{config_file}: [{section.name}] must be a table")
-        values[section.name] = _section(section.default_factory, section.name, table, environ, overrides, config_file)  # type: ignore[arg-type]
+        kind: Any = section.default_factory
+        chosen[section.name] = values.section(kind, section.name, table, environ, overrides, config_file)
     if document:
-        known = ", ".join(sorted(values))
+        known = ", ".join(sorted(chosen))
         raise ConfigError(
             f"{config_file}: unknown table or key {', '.join(sorted(document))}; known are data_dir, {known}"
         )
-    return Settings(data_dir=where, config_file=config_file, **values)
+    return Settings(data_dir=where, config_file=config_file, **chosen)
 
 
 def secret_key(settings: Settings) -> bytes:
@@ -211,49 +211,20 @@ def _read(config_file: Path) -> dict[str, Any]:
         raise ConfigError(f"{config_file} is not valid TOML: {error}") from error
 
 
-def _section(
-    kind: type[Any],
-    name: str,
-    table: dict[str, Any],
-    environ: Mapping[str, str],
-    overrides: Mapping[str, str],
-    config_file: Path,
-) -> Any:
-    chosen: dict[str, Any] = {}
-    defaults = kind()
-    for key in fields(kind):
-        default = getattr(defaults, key.name)
-        accepted = key.metadata.get("accepted", ())
-        variable = f"TASKSD_{name}_{key.name}".upper()
-        if (option := overrides.get(f"{name}_{key.name}")) is not None:
-            chosen[key.name] = _convert(option, default, f"option {name}.{key.name}", accepted)
-        elif variable in environ:
-            chosen[key.name] = _convert(environ[variable], default, f"environment {variable}", accepted)
-        elif key.name in table:
-            chosen[key.name] = _convert(table[key.name], default, f"{config_file}: {name}.{key.name}", accepted)
-    if unknown := set(table) - {key.name for key in fields(kind)}:
-        known = ", ".join(key.name for key in fields(kind))
-        raise ConfigError(f"{config_file}: unknown key {name}.{sorted(unknown)[0]}; accepted are {known}")
-    return kind(**chosen)
-
-
-def _convert(value: Any, default: Any, where: str, accepted: Sequence[str]) -> Any:
-    """Bring a text or TOML value to the type of the default. Numbers must be positive; texts one of `accepted`, if any."""
-    if isinstance(default, PrivacyLevel):
-        try:
-            return PrivacyLevel(value)
-        except ValueError:
-            raise ConfigError(f"{where} = {value!r}: accepted are {', '.join(PrivacyLevel)}") from None
-    if isinstance(default, int):
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise ConfigError(f"{where} = {value!r}: a whole number is needed") from None
-        if isinstance(value, bool | float) or number <= 0:
-            raise ConfigError(f"{where} = {value!r}: a whole number above 0 is needed")
-        return number
-    if not isinstance(value, str):
-        raise ConfigError(f"{where} = {value!r}: text is needed")
-    if accepted and value not in accepted:
-        raise ConfigError(f"{where} = {value!r}: accepted are {', '.join(accepted)}")
-    return value
+__all__ = [
+    "AgentSettings",
+    "DatabaseSettings",
+    "EnforcementSettings",
+    "GitSettings",
+    "GuardSettings",
+    "LogSettings",
+    "PoolSettings",
+    "PrivacySettings",
+    "Settings",
+    "SpoolSettings",
+    "default_config_file",
+    "default_data_dir",
+    "load",
+    "secret_key",
+    "socket_path",
+]
