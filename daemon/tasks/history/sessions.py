@@ -1,21 +1,12 @@
-"""Questions about single things: sessions, events, failed calls. Answers are plain values, in the shape the API gives.
-
-`query` runs one SELECT; the API asks the daemon's reader, the command line the file when no daemon runs. Times in epoch
-milliseconds.
-"""
+"""What was recorded of sessions: how they are, their events, the calls that failed."""
 
 import json
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Collection
 
 from tasks.database import Row
 from tasks.errors import TasksError
+from tasks.history.records import DAY, Query, Record, beginning, records
 from tasks.words import SessionStatus
-
-Query = Callable[[str, Any], list[Row]]
-Record = dict[str, Any]
-
-DAY = 86_400_000  # milliseconds
 
 SESSION_FIELDS = (
     "session_uuid", "status", "status_since", "status_detail", "task_id", "origin", "parent_uuid", "cwd", "model",
@@ -82,9 +73,9 @@ def session(query: Query, id_: str) -> Record:
     """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, and `calls` by tool
     as [all, failed]. Raises NoSuchSession.
     """
-    prefix = id_.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     rows = query(
-        f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2", [prefix, id_]
+        f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2",
+        [beginning(id_), id_],
     )
     if rows and rows[0][0] == id_:
         rows = rows[:1]
@@ -106,8 +97,8 @@ def session(query: Query, id_: str) -> Record:
         key,
     )
     return found | {
-        "changes": _records(CHANGE_FIELDS, changes),
-        "subagents": _records(SUBAGENT_FIELDS, subagents),
+        "changes": records(CHANGE_FIELDS, changes),
+        "subagents": records(SUBAGENT_FIELDS, subagents),
         "calls": {tool: (count, failed) for tool, count, failed in calls},
     }
 
@@ -121,7 +112,7 @@ def events(
     rows = query(_LATEST_EVENTS, filters)[::-1] if latest else query(_EVENTS_AFTER, filters | {"after": after})
     return [
         one | {name: json.loads(one[name]) if one[name] else None for name in ("body", "parameters")}
-        for one in _records(EVENT_FIELDS, rows)
+        for one in records(EVENT_FIELDS, rows)
     ]
 
 
@@ -130,7 +121,7 @@ def failures(
 ) -> list[Record]:
     """Failed calls, newest first."""
     rows = query(_FAILURES, {"since": since, "category": category, "tool": tool, "limit": limit})
-    return _records(FAILURE_FIELDS, rows)
+    return records(FAILURE_FIELDS, rows)
 
 
 def _with_running(query: Query, rows: list[Row]) -> list[Record]:
@@ -144,10 +135,6 @@ def _with_running(query: Query, rows: list[Row]) -> list[Record]:
     for id_, *call in calls:
         running.setdefault(id_, []).append(tuple(call))
     return [
-        one | {"running": _records(RUNNING_FIELDS, running.get(one["session_uuid"], []))}
-        for one in _records(SESSION_FIELDS, rows)
+        one | {"running": records(RUNNING_FIELDS, running.get(one["session_uuid"], []))}
+        for one in records(SESSION_FIELDS, rows)
     ]
-
-
-def _records(names: Iterable[str], rows: Iterable[Row]) -> list[Record]:
-    return [dict(zip(names, row, strict=True)) for row in rows]

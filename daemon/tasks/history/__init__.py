@@ -1,0 +1,39 @@
+"""Questions about single things: sessions, events, failed calls, tasks. Answers are plain values, in the shape the API gives.
+
+Times in epoch milliseconds.
+"""
+
+from tasks.history.output import Output
+from tasks.history.records import DAY, Query, Record
+from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions
+from tasks.history.work import (
+    activity,
+    news,
+    run_state,
+    runs,
+    task,
+    task_counts,
+    tasks,
+    whole_task_id,
+)
+
+__all__ = [
+    "DAY",
+    "NoSuchSession",
+    "Output",
+    "Query",
+    "Record",
+    "activity",
+    "events",
+    "failures",
+    "news",
+    "run_state",
+    "runs",
+    "session",
+    "session_counts",
+    "sessions",
+    "task",
+    "task_counts",
+    "tasks",
+    "whole_task_id",
+]
