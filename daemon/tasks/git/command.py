@@ -61,7 +61,7 @@ class Git:
     def version(self) -> tuple[int, ...]:
         """Such as (2, 39, 5). Raises GitUnavailable when there is no git or it is older than 2.30."""
         try:
-            output = run_program([self._program, "--version"], environ=_environment({}), timeout=self._timeout)
+            output = run_program([self._program, "--version"], environ=environment({}), timeout=self._timeout)
         except OSError as error:
             raise GitUnavailable(f"cannot run {self._program}: {error.strerror}; install git 2.30 or later") from error
         found = re.search(rb"(\d+)\.(\d+)(?:\.(\d+))?", output.stdout)
@@ -105,7 +105,7 @@ class Git:
                 [self._program, *_HARDENING, *args],
                 cwd=cwd,
                 input=input,
-                environ=_environment(environ or {}),
+                environ=environment(environ or {}),
                 timeout=self._timeout if timeout is None else timeout,
                 inherit=inherit,
                 what=command,
@@ -232,7 +232,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _environment(additions: Mapping[str, str]) -> dict[str, str]:
+def environment(additions: Mapping[str, str]) -> dict[str, str]:
     """Ours without what would point git at another repository, plus `additions`. HOME and XDG_* stay: user's settings."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") and name != "LANGUAGE"}
     return {
