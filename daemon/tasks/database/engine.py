@@ -19,6 +19,8 @@ from tasks.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+#: What a unit of work gets: it executes statements, and leaves beginning and committing alone.
+Connection = sqlite3.Connection
 
 #: Seconds to wait for another process's write.
 LOCK_TIMEOUT = 5.0
@@ -266,4 +268,15 @@ def _create(path: Path) -> None:
     draft.rename(path)
 
 
-__all__ = ["Reader", "Row", "SyncDatabase", "Value", "Write", "WriteLock", "Writer", "run_writes", "translate"]
+__all__ = [
+    "Connection",
+    "Reader",
+    "Row",
+    "SyncDatabase",
+    "Value",
+    "Write",
+    "WriteLock",
+    "Writer",
+    "run_writes",
+    "translate",
+]

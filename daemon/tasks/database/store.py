@@ -58,6 +58,15 @@ class Database:
             self._writer = None
             await self._writing.stop(writer.close)
 
+    def abandon(self) -> None:
+        """Close without an event loop, for owners that go without a word. What was asked for before is finished first."""
+        if reader := self._reader:
+            self._reader = None
+            self._reading.abandon(reader.close)
+        if writer := self._writer:
+            self._writer = None
+            self._writing.abandon(writer.close)
+
     async def __aenter__(self) -> Self:
         return await self.open()
 
@@ -204,6 +213,16 @@ class _Actor:
         if closing in done:
             await connection.close()
             closing.result()
+
+    def abandon(self, last: Callable[[], None]) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        # On the thread itself, where aiosqlite finds no event loop to report to.
+        for function in (last, connection.stop):
+            connection._tx.put_nowait((None, function))
+        if threading.current_thread() is not connection._thread:
+            connection._thread.join(DRAIN_TIMEOUT)
 
 
 class _Anchor(sqlite3.Connection):
