@@ -17,20 +17,21 @@ from tasks.database.steps import MIGRATIONS
 
 FROZEN = Path(__file__).parents[1] / "data/schemas"
 
-#: Three steps from version 1 on: one that adds, one that moves rows, one that rebuilds a table others refer to.
+#: Three steps from here on: one that adds, one that moves rows, one that rebuilds a table others refer to.
+ADDS, MOVES, REBUILDS = VERSION + 1, VERSION + 2, VERSION + 3
 STEPS: Mapping[int, str] = {
-    2: """
+    ADDS: """
 CREATE TABLE extras (id INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
 INSERT INTO extras (note) SELECT name FROM counters;
 """,
-    3: """
+    MOVES: """
 ALTER TABLE games ADD COLUMN title TEXT;
 UPDATE games SET title = upper(game_id);
 CREATE TRIGGER games_title AFTER INSERT ON games WHEN NEW.title IS NULL BEGIN
     UPDATE games SET title = upper(NEW.game_id) WHERE game_id = NEW.game_id;
 END;
 """,
-    4: """
+    REBUILDS: """
 CREATE TABLE sessions_new (session_uuid TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
 INSERT INTO sessions_new SELECT session_uuid, status FROM sessions;
 DROP TABLE sessions;
@@ -72,7 +73,7 @@ def newest() -> sqlite3.Connection:
 
 
 def filled(path: Path) -> None:
-    """A database of version 1 with rows that the steps above touch."""
+    """A database of this version with rows that the steps above touch."""
     database = SyncDatabase(path)
     database._writer.run(
         lambda connection: [
@@ -105,7 +106,7 @@ def migrated_state(path: Path) -> dict[str, Any]:
     return state
 
 
-WANTED = {"version": 4, "extras": [("a",), ("b",)], "games": [("chess", "CHESS")], "sessions": [("s", "idle")],
+WANTED = {"version": REBUILDS, "extras": [("a",), ("b",)], "games": [("chess", "CHESS")], "sessions": [("s", "idle")],
           "changes": [("s", "idle")], "integrity": [("ok",)], "orphans": []}  # fmt: skip
 
 
@@ -146,15 +147,15 @@ def test_a_backup_of_the_old_state_is_made_before_the_first_step(tmp_path: Path)
     filled(tmp_path / "tasks.db")
     connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
     connection.execute("PRAGMA foreign_keys = ON")
-    migrate(connection, tmp_path / "tasks.db", tmp_path / "backups", target=4, steps=STEPS)
+    migrate(connection, tmp_path / "tasks.db", tmp_path / "backups", target=REBUILDS, steps=STEPS)
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
     connection.close()
     assert migrated_state(tmp_path / "tasks.db") == WANTED
     (copy,) = (tmp_path / "backups").iterdir()
-    assert copy.name.endswith("-before-v4.db")
+    assert copy.name.endswith(f"-before-v{REBUILDS}.db")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     old = sqlite3.connect(copy)
-    assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    assert old.execute("PRAGMA user_version").fetchone() == (VERSION,)
     assert old.execute("SELECT count(*) FROM counters").fetchone() == (2,)
     old.close()
 
@@ -164,19 +165,19 @@ def test_a_step_that_leaves_orphans_is_undone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
     connection.execute("PRAGMA foreign_keys = ON")
     with pytest.raises(Exception, match="agent_status"):
-        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=2, steps={2: "DELETE FROM sessions;"})
+        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=ADDS, steps={ADDS: "DELETE FROM sessions;"})
     assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
     connection.close()
 
 
 def test_a_step_that_fails_is_undone_and_the_steps_before_it_stay(tmp_path: Path) -> None:
     filled(tmp_path / "tasks.db")
     connection = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
-    broken = {2: STEPS[2], 3: STEPS[3] + "INSERT INTO no_such_table VALUES (1);"}
+    broken = {ADDS: STEPS[ADDS], MOVES: STEPS[MOVES] + "INSERT INTO no_such_table VALUES (1);"}
     with pytest.raises(sqlite3.OperationalError):
-        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=3, steps=broken)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        migrate(connection, tmp_path / "tasks.db", tmp_path / "b", target=MOVES, steps=broken)
+    assert connection.execute("PRAGMA user_version").fetchone() == (ADDS,)
     assert "title" not in [row[1] for row in connection.execute("PRAGMA table_info(games)")]
     connection.close()
 
@@ -187,6 +188,7 @@ from pathlib import Path
 from tasks.database.engine import WriteLock
 from tasks.database.migrations import migrate
 path, fatal, steps = Path(args[0]), int(args[1]), eval(args[2])
+target = max(steps)
 connection = sqlite3.connect(path, isolation_level=None, timeout=10)
 connection.execute("PRAGMA foreign_keys = ON")
 left = fatal
@@ -198,7 +200,7 @@ connection.set_trace_callback(count)
 say("ready"); hear()
 lock = WriteLock(path)
 with lock.held():
-    migrate(connection, path, path.parent / "backups", target=4, steps=steps)
+    migrate(connection, path, path.parent / "backups", target=target, steps=steps)
 say("migrated", fatal - left)
 """
 
@@ -214,9 +216,116 @@ def test_a_migration_killed_at_any_statement_migrates_cleanly_afterwards(program
         assert "migrated" not in go(killed), f"statement {fatal}"
         connection = sqlite3.connect(path, isolation_level=None)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        migrate(connection, path, path.parent / "backups", target=4, steps=STEPS)
+        migrate(connection, path, path.parent / "backups", target=REBUILDS, steps=STEPS)
         connection.close()
         assert migrated_state(path) == WANTED, f"killed at statement {fatal}"
+        shutil.rmtree(path.parent)
+
+
+#: Tasks as version 1 stored them: task_id, user_id, description, status, priority, session_uuid, host, pid, branch, result,
+#: error, activity_log, created_at, started_at, finished_at.
+TASKS_OF_1 = [
+    ("aaaaaa", 7, "waits", "pending", 1, None, None, None, None, None, None, "[]", 1000, None, None),
+    ("bbbbbb", 7, "runs, in a hurry", "running", -3, "s", "h", 42, "task/bbbbbb", None, None,
+     '[{"at":1001,"message":"begun"}]', 1001, 1002, None),
+    ("cccccc", 8, "done", "completed", 0, "s", "h", 43, "task/cccccc", "it’s done", None, "[]", 1003, 1004, 1005),
+    ("dddddd", 8, "broken", "failed", 99, None, "h", None, None, None, "no such file", "[]", 1006, 1007, 1008),
+    ("eeeeee", 9, "unwanted", "stopped", 2, None, None, None, None, None, None, "[]", 1009, None, 1010),
+]  # fmt: skip
+TASKS_OF_2 = [
+    ("aaaaaa", 7, "waits", "pending", 1, None, None, None, None, None, None, None, "[]", 1000, None, None),
+    ("bbbbbb", 7, "runs, in a hurry", "running", 0, "s", "h", 42, "task/bbbbbb", None, None, None,
+     '[{"at":1001,"message":"begun"}]', 1001, 1002, None),
+    ("cccccc", 8, "done", "completed", 0, "s", "h", 43, "task/cccccc", "it’s done", None, None, "[]", 1003, 1004, 1005),
+    ("dddddd", 8, "broken", "failed", 2, None, "h", None, None, None, "no such file", "agent_error", "[]", 1006, 1007,
+     1008),
+    ("eeeeee", 9, "unwanted", "stopped", 2, None, None, None, None, None, None, None, "[]", 1009, None, 1010),
+]  # fmt: skip
+
+
+def filled_of_1(path: Path) -> None:
+    """A file of version 1 as tasksd left it, with tasks in every status and rows beside them."""
+    path.parent.mkdir(parents=True)
+    made = of_version(1)
+    columns = (
+        "task_id, user_id, description, status, priority, session_uuid, host, pid, branch, result, error, activity_log,"
+        " created_at, started_at, finished_at"
+    )
+    made.executemany(f"INSERT INTO tasks ({columns}) VALUES ({', '.join('?' * 15)})", TASKS_OF_1)
+    made.execute("INSERT INTO games VALUES ('chess', '{}', 1, 1)")
+    made.execute(
+        "INSERT INTO tool_usage (timestamp, task_id, tool_name, success, duration_ms, source)"
+        " VALUES (1003, 'cccccc', 'Bash', 1, 3.5, 'api')"
+    )
+    made.execute("VACUUM INTO ?", (str(path),))
+    made.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+
+
+def state_of_2(path: Path) -> dict[str, Any]:
+    connection = sqlite3.connect(path)
+    columns = (
+        "task_id, user_id, description, status, priority, session_uuid, host, pid, branch, result, error, failure,"
+        " activity_log, created_at, started_at, finished_at"
+    )
+    state = {
+        "version": connection.execute("PRAGMA user_version").fetchone()[0],
+        "tasks": connection.execute(f"SELECT {columns} FROM tasks ORDER BY task_id").fetchall(),
+        "new": connection.execute(
+            "SELECT DISTINCT isolate, attempt, commits, merge_state, worktree FROM tasks"
+        ).fetchall(),
+        "games": connection.execute("SELECT game_id FROM games").fetchall(),
+        "calls": connection.execute("SELECT task_id, tool_name FROM tool_usage").fetchall(),
+        "schema": dump(connection).splitlines(),
+        "integrity": connection.execute("PRAGMA integrity_check").fetchall(),
+        "orphans": connection.execute("PRAGMA foreign_key_check").fetchall(),
+    }
+    connection.close()
+    return state
+
+
+def wanted_of_2() -> dict[str, Any]:
+    schema = (FROZEN / "2.sql").read_text(encoding="utf-8").splitlines()
+    return {"version": 2, "tasks": TASKS_OF_2, "new": [(1, 0, 0, "none", None)], "games": [("chess",)],
+            "calls": [("cccccc", "Bash")], "schema": schema, "integrity": [("ok",)],
+            "orphans": []}  # fmt: skip
+
+
+def test_tasks_of_version_1_are_tasks_of_version_2(tmp_path: Path) -> None:
+    filled_of_1(tmp_path / "whole/tasks.db")
+    connection = sqlite3.connect(tmp_path / "whole/tasks.db", isolation_level=None)
+    migrate(connection, tmp_path / "whole/tasks.db", tmp_path / "backups", target=2)
+    connection.close()
+    assert state_of_2(tmp_path / "whole/tasks.db") == wanted_of_2()
+
+
+def test_a_file_of_version_1_is_opened_as_one_of_this_version(tmp_path: Path) -> None:
+    filled_of_1(tmp_path / "data/tasks.db")
+    database = SyncDatabase(tmp_path / "data/tasks.db")
+    assert database.query("SELECT count(*) FROM tasks") == [(len(TASKS_OF_1),)]
+    database.close()
+    assert [path.name.rpartition("-")[2] for path in (tmp_path / "data/backups").iterdir()] == [f"v{VERSION}.db"]
+
+
+def test_the_step_to_version_2_killed_at_any_statement_is_taken_cleanly_afterwards(
+    programs: Any, tmp_path: Path
+) -> None:
+    filled_of_1(tmp_path / "whole/tasks.db")
+    steps = {2: MIGRATIONS[2]}
+    ended = go(programs.start(MIGRATE, copy_of(tmp_path, "all"), 0, repr(steps)))
+    assert state_of_2(tmp_path / "all/tasks.db") == wanted_of_2()
+    statements_run = int(ended.split()[-1])
+    assert statements_run > len(list(statements(steps[2])))
+    for fatal in range(1, statements_run + 1):
+        path = copy_of(tmp_path, f"at-{fatal}")
+        assert "migrated" not in go(programs.start(MIGRATE, path, fatal, repr(steps))), f"statement {fatal}"
+        connection = sqlite3.connect(path, isolation_level=None)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        migrate(connection, path, path.parent / "backups", target=2)
+        connection.close()
+        assert state_of_2(path) == wanted_of_2(), f"killed at statement {fatal}"
         shutil.rmtree(path.parent)
 
 
@@ -264,7 +373,7 @@ database.close()
         ("SELECT 1; -- trailing\n", 1),
         ("SELECT 1;\n-- only a comment\n", 1),
         ("SELECT ';';\nSELECT 2;\n", 2),
-        (STEPS[3], 3),
+        (STEPS[MOVES], 3),
         ("SELECT 1", 1),
     ],
 )
