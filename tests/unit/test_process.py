@@ -48,7 +48,7 @@ def in_private_namespaces(*options: str, script: str) -> str:
     trial = subprocess.run([*prefix, "true"], capture_output=True, check=False)
     if trial.returncode != 0:
         pytest.skip(f"unshare is not permitted: {trial.stderr.decode().strip()}")
-    preamble = f"import sys; sys.path[:] = {sys.path!r}\nimport tasks.process as p\n"
+    preamble = f"import sys; sys.path[:] = {sys.path!r}\nimport tasks.process as p\nfrom tasks.errors import ProbeError\n"
     done = subprocess.run(
         [*prefix, sys.executable, "-c", preamble + script], capture_output=True, text=True, timeout=60, check=False
     )
@@ -173,7 +173,7 @@ me = p.identify(os.getpid())
 if subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"]).returncode: print("SKIP mount"); raise SystemExit
 try:
     p.identify(me.pid)
-except p.ProbeError as error:
+except ProbeError as error:
     print(p.probe(me), "mount it" in str(error))
 """
     assert in_private_namespaces("-m", script=script) == "unknown True"
@@ -181,7 +181,7 @@ except p.ProbeError as error:
 
 @linux_only
 def test_a_proc_of_another_pid_namespace_declares_nobody_dead() -> None:
-    script = "print(p.probe(p.ProcessIdentity(pid=4_000_000, started=1, boot=p._boot())))"
+    script = "print(p.probe(p.ProcessIdentity(pid=4_000_000, started=1, boot=p.boot_id())))"
     assert in_private_namespaces("-pf", script=script) == "unknown"
 
 
@@ -208,7 +208,7 @@ def test_running_out_of_file_descriptors_is_unknown() -> None:
 import sys; sys.path[:] = {sys.path!r}
 import os, resource
 import tasks.process as p
-me, child = p.identify(os.getpid()), p.ProcessIdentity(pid=2**22, started=1, boot=p._boot())
+me, child = p.identify(os.getpid()), p.ProcessIdentity(pid=2**22, started=1, boot=p.boot_id())
 resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 held = []
 try:

@@ -1,4 +1,4 @@
-"""Processes of the operating system: who one is, and whether it still lives. The only module that looks at them.
+"""Who a process is, and whether it still lives.
 
 A pid alone names nothing, it is reused within seconds on a busy machine: what is stored is a `ProcessIdentity`.
 """
@@ -46,13 +46,21 @@ def identify(pid: int) -> ProcessIdentity | None:
     if not 0 < pid <= PID_MAX:
         return None
     started = _started(pid)
-    return None if started is None else ProcessIdentity(pid=pid, started=started, boot=_boot())
+    return None if started is None else ProcessIdentity(pid=pid, started=started, boot=boot_id())
+
+
+def identify_dead_or_alive(pid: int) -> ProcessIdentity | None:
+    """As `identify`, but a zombie, too, is somebody: until it is reaped nobody else can have its pid."""
+    if not 0 < pid <= PID_MAX:
+        return None
+    started = _started(pid, zombies=True)
+    return None if started is None else ProcessIdentity(pid=pid, started=started, boot=boot_id())
 
 
 def probe(identity: ProcessIdentity) -> Liveness:
     """Whether that very process lives. Never raises; a reused pid and an earlier boot mean `GONE`."""
     try:
-        if identity.boot != _boot():
+        if identity.boot != boot_id():
             return Liveness.GONE
         return Liveness.ALIVE if identify(identity.pid) == identity else Liveness.GONE
     except ProbeError:
@@ -66,7 +74,7 @@ def started_at_ms(identity: ProcessIdentity) -> int:
     by however far the clock was set in between. Leave room for that when comparing.
     Raises ProbeError for a process of an earlier boot.
     """
-    if identity.boot != _boot():
+    if identity.boot != boot_id():
         raise ProbeError(f"process {identity.pid} belongs to an earlier boot: its start time is not known any more")
     return _started_at_ms(identity.started)
 
@@ -80,13 +88,19 @@ def command_line(pid: int) -> list[str]:
     return _command_line(pid) if 0 < pid <= PID_MAX else []
 
 
+def stat_fields(stat: bytes) -> list[bytes]:
+    """The fields of /proc/<pid>/stat from the third on: [0] is field 3, the state (proc_pid_stat(5))."""
+    # The name in parentheses is the program's own choice and may hold anything, ") R 1" too.
+    return stat.rpartition(b")")[2].split()
+
+
 if sys.platform == "darwin":
     import psutil
 
-    def _started(pid: int) -> int | None:
+    def _started(pid: int, *, zombies: bool = False) -> int | None:
         try:
             process = psutil.Process(pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
+            if not zombies and process.status() == psutil.STATUS_ZOMBIE:
                 return None
             # The public create_time() moves with each clock step since psutil was imported; the kernel's own does not.
             backend: Any = vars(process)["_proc"]
@@ -97,7 +111,8 @@ if sys.platform == "darwin":
             raise ProbeError(f"cannot tell whether process {pid} lives: {error}; trying again may work") from error
 
     @lru_cache(maxsize=1)
-    def _boot() -> str:
+    def boot_id() -> str:
+        """Names this run of the kernel. Raises ProbeError when it cannot be read."""
         import ctypes
 
         value, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
@@ -120,7 +135,7 @@ if sys.platform == "darwin":
 
 else:
 
-    def _started(pid: int) -> int | None:
+    def _started(pid: int, *, zombies: bool = False) -> int | None:
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
         except FileNotFoundError:
@@ -130,14 +145,13 @@ else:
             return None
         except OSError as error:
             raise ProbeError(f"cannot tell whether process {pid} lives: {error}; trying again may work") from error
-        # The name in parentheses is the program's own choice and may hold anything, ") R 1" too.
-        fields = stat.rpartition(b")")[2].split()  # fields[0] is field 3, the state
+        fields = stat_fields(stat)
         try:
             state, threads, started = fields[0], int(fields[17]), int(fields[19])
         except (IndexError, ValueError) as error:
             raise ProbeError(f"cannot read /proc/{pid}/stat: unexpected form {stat[:80]!r}") from error
         # A main thread that ended while other threads go on shows as Z too; such a process still works.
-        return None if state in (b"Z", b"X", b"x") and threads <= 1 else started
+        return None if not zombies and state in (b"Z", b"X", b"x") and threads <= 1 else started
 
     def _confirm_absent(pid: int) -> None:
         """Raise ProbeError unless an absent /proc/<pid> proves that the process is gone."""
@@ -157,7 +171,8 @@ else:
         raise ProbeError(f"{question}: /proc hides it; mount it without hidepid")
 
     @lru_cache(maxsize=1)
-    def _boot() -> str:
+    def boot_id() -> str:
+        """Names this run of the kernel. Raises ProbeError when it cannot be read."""
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,161 @@
+"""Looking over the processes of the system: who carries a marker, who descends from whom, what they have used.
+
+Plain calls that read /proc, some 20 µs a process: from an event loop, call them in a thread.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.process.identity import Liveness, ProcessIdentity, boot_id, identify, probe, stat_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A process that is not a zombie, in the moment it was looked at."""
+
+    identity: ProcessIdentity
+    parent: int
+    session: int
+
+
+def marked(variable: str, value: str) -> list[ProcessIdentity]:
+    """Processes of our own user that were executed with `variable`=`value` in their environment, never this one.
+
+    Not found: those that were given, or gave themselves, another environment, and those that hide theirs (Linux:
+    PR_SET_DUMPABLE, programs with capabilities).
+    """
+    return _marked(f"{variable}={value}")
+
+
+def cpu_seconds(identities: Iterable[ProcessIdentity]) -> float:
+    """User and system time so far of those still alive, in seconds, that of the children they have waited for included
+    (Linux; a build whose compilers come and go makes progress)."""
+    return sum(_cpu_seconds(identity) for identity in identities)
+
+
+if sys.platform == "darwin":
+    import psutil
+
+    def _marked(definition: str) -> list[ProcessIdentity]:
+        variable, _, value = definition.partition("=")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid == os.getpid() or process.uids().effective != os.geteuid():
+                    continue
+                identity = identify(process.pid)
+                if identity is not None and process.environ().get(variable) == value:
+                    found.append(identity)
+        return [identity for identity in found if probe(identity) is not Liveness.GONE]
+
+    def _cpu_seconds(identity: ProcessIdentity) -> float:
+        with contextlib.suppress(psutil.Error, OSError):
+            times = psutil.Process(identity.pid).cpu_times()
+            if probe(identity) is Liveness.ALIVE:
+                return float(times.user + times.system)
+        return 0.0
+
+    def table() -> dict[int, Entry]:
+        """Every process by its pid."""
+        found = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                identity = identify(process.pid)
+                if identity is not None:
+                    found[process.pid] = Entry(identity, process.ppid(), os.getsid(process.pid))
+        return found
+
+    def writers_to_pipes_of(readers: Iterable[int]) -> set[int]:
+        """Nobody: there is no way to tell here."""
+        return set()
+
+else:
+    #: bytes enough for any line of stat
+    _STAT = 4096
+
+    def _marked(definition: str) -> list[ProcessIdentity]:
+        needle, own, user = b"\0" + os.fsencode(definition) + b"\0", os.getpid(), os.geteuid()
+        found = []
+        for name in os.listdir("/proc"):  # noqa: PTH208 - hundreds of names, several times a second
+            if not name.isdigit() or int(name) == own:
+                continue
+            with contextlib.suppress(OSError):
+                # All that follows is about one process: its directory does not become that of a later one.
+                directory = os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if os.fstat(directory).st_uid != user or needle not in b"\0" + _read(directory, "environ") + b"\0":
+                        continue
+                    entry = _entry(int(name), _read(directory, "stat", _STAT))
+                    if entry is not None:
+                        found.append(entry.identity)
+                finally:
+                    os.close(directory)
+        return found
+
+    def _read(directory: int, name: str, bound: int | None = None) -> bytes:
+        descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+        try:
+            content = part = os.read(descriptor, bound or 1 << 16)
+            while part and bound is None:
+                part = os.read(descriptor, 1 << 20)
+                content += part
+            return content
+        finally:
+            os.close(descriptor)
+
+    def _entry(pid: int, stat: bytes) -> Entry | None:
+        fields = stat_fields(stat)
+        if fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1:
+            return None
+        return Entry(ProcessIdentity(pid, int(fields[19]), boot_id()), int(fields[1]), int(fields[3]))
+
+    def _cpu_seconds(identity: ProcessIdentity) -> float:
+        with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{identity.pid}/stat", "rb") as stat:  # noqa: PTH123
+            fields = stat_fields(stat.read())
+            if int(fields[19]) == identity.started and identity.boot == boot_id():
+                return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
+    def table() -> dict[int, Entry]:
+        """Every process by its pid."""
+        found = {}
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            if not name.isdigit():
+                continue
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+                try:
+                    entry = _entry(int(name), os.read(descriptor, _STAT))
+                finally:
+                    os.close(descriptor)
+                if entry is not None:
+                    found[int(name)] = entry
+        return found
+
+    def writers_to_pipes_of(readers: Iterable[int]) -> set[int]:
+        """Who can write to the pipes that the processes `readers` have as standard input, by pid, as far as we may see.
+
+        Looks at every descriptor of every process of ours: slow (milliseconds for a hundred processes).
+        """
+        pipes = set()
+        for pid in readers:
+            with contextlib.suppress(OSError):
+                pipes.add(os.readlink(f"/proc/{pid}/fd/0"))  # noqa: PTH115
+        pipes = {pipe for pipe in pipes if pipe.startswith("pipe:")}
+        return {int(name) for name in os.listdir("/proc") if name.isdigit() and _writes_to(name, pipes)}  # noqa: PTH208
+
+    def _writes_to(pid: str, pipes: set[str]) -> bool:
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") in pipes and _is_written(pid, descriptor):  # noqa: PTH115
+                        return True
+        return False
+
+    def _is_written(pid: str, descriptor: str) -> bool:
+        with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+            flags = next((line.split()[1] for line in info if line.startswith("flags:")), "0")
+        return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
