@@ -60,6 +60,8 @@ class Reply:
     gate: str | None = None
     #: the gate holds the second half of the stream, not the whole answer
     gate_in_stream: bool = False
+    #: response headers besides the usual ones
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class ApiError:
     retry_after: int | None = None
     times: int | None = None
     gate: str | None = None
+    #: response headers besides the usual ones
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Turn: TypeAlias = Reply | ApiError

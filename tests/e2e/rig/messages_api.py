@@ -177,20 +177,24 @@ class _Handler(BaseHTTPRequestHandler):
             "error": {"type": error.type, "message": error.message},
             "request_id": "req_scripted",
         }
-        headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+        headers = dict(error.headers)
+        if error.retry_after is not None:
+            headers["retry-after"] = str(error.retry_after)
         self._send(error.status, json.dumps(document).encode(), **headers)
 
     def _answer(self, reply: Reply, body: Mapping[str, Any]) -> None:
         message = as_message(reply, model=str(body.get("model")), number=self.server.api.next_id())
         if not body.get("stream"):
-            self._send(200, json.dumps(message).encode())
+            self._send(200, json.dumps(message).encode(), **reply.headers)
             return
         pieces = list(as_stream(reply, message))
         if not reply.gate_in_stream:
-            self._send(200, "".join(pieces).encode(), content_type="text/event-stream")
+            self._send(200, "".join(pieces).encode(), content_type="text/event-stream", **reply.headers)
             return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         half = len(pieces) // 2
