@@ -15,6 +15,7 @@ BENCHMARKS = (
     "bench_cli.py",
     "bench_stats.py",
     "bench_redaction.py",
+    "bench_pool.py",
 )
 
 
