@@ -142,9 +142,10 @@ def obstacle(git: Git, repository: Path, found: list[Checkout], ref: str, tip: s
     for file, what in _IN_PROGRESS.items():
         if os.path.lexists(state / file):
             return Obstacle(f"{what} is in progress in {printable(str(root))}; finish or abort it there")
-    if os.path.lexists(state / "index.lock"):
-        lock = printable(str(state / "index.lock"))
-        return Obstacle(f"git is at work in {printable(str(root))}; when none runs there any more, delete {lock}")
+    for lock in (state / "index.lock", state / "HEAD.lock", repository / f"{ref}.lock"):
+        if os.path.lexists(lock):
+            where, file = printable(str(root)), printable(str(lock))
+            return Obstacle(f"git is at work in {where}; when none runs there any more, delete {file}")
     if dirty := uncommitted(git, root):
         return _about(f"uncommitted changes in {printable(str(root))}", dirty, "commit them or put them aside")
     if lying := collisions(root, changes_between(git, root, tip, tree)):

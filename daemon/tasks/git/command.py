@@ -32,6 +32,10 @@ _HARDENING = (
     *("-c", "maintenance.auto=false"),
 )
 
+#: safe.bareRepository=explicit guards against a bare repository among the files of another one, which no `.git` can be;
+#: git before 2.45 refuses those too.
+_INSIDE_GIT_DIR = ("-c", "safe.bareRepository=all")
+
 _LOCKED = re.compile(
     r"(?:Unable to create '(?P<lock>.+?\.lock)'|could not lock config file (?P<config>.+?)): File exists"
 )
@@ -99,10 +103,11 @@ class Git:
         if not cwd.is_dir():
             raise NotARepository(f"cannot run git in {cwd}: there is no such folder")
         command = describe(args, cwd)
+        options = (*_HARDENING, *(_INSIDE_GIT_DIR if ".git" in cwd.parts else ()))
         end = time.monotonic() + patience
         while True:
             output = run_program(
-                [self._program, *_HARDENING, *args],
+                [self._program, *options, *args],
                 cwd=cwd,
                 input=input,
                 environ=environment(environ or {}),

@@ -69,6 +69,9 @@ class Follower:
         note = self._note(repository, intent.ref)
         _write(note, intent)
         self._step("intended")
+        if head_ref(self._git, Path(intent.root)) != intent.ref:  # git would move whatever is checked out now
+            note.unlink()
+            return Obstacle(f"another branch was checked out in {printable(intent.root)} meanwhile")
         try:
             output = self._fast_forward(intent, label=label, lock=lock, check=False)
         except RepositoryBusy as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.config.sections import GitSettings
 from tasks.errors import GitError, RepositoryBusy
-from tasks.git.checkouts import Checkout, Obstacle, checkouts, named, obstacle, printable, root_of, used_elsewhere
+from tasks.git.checkouts import Checkout, Obstacle, checkouts, head_ref, named, obstacle, root_of, used_elsewhere
 from tasks.git.command import Git, short
 from tasks.git.fit import Fit, fit
 from tasks.git.follow import Follower, Intent
@@ -186,7 +186,7 @@ class Merger:
         raise GitError(f"cannot move {job.target} of {job.repository}: {short(moved.stderr)}; {job.branch} is kept")
 
     def _follow(self, job: _Job, ref: str, place: Checkout, tip: str, commit: str, lock: int) -> Merge | None:
-        """Move a branch and its clean working tree; None when the branch moved in the meantime."""
+        """Move a branch and its clean working tree; None when the branch moved, or another was checked out, in the meantime."""
         root = root_of(self._git, place)
         if root is None:
             return None
@@ -194,9 +194,9 @@ class Merger:
         now = self._tip(job.repository, ref)
         if stands is None and now is not None and self._is_ancestor(job.repository, commit, ref):
             return Merge(MergeState.MERGED, commit)
-        if now != tip:
+        if stands is None or now != tip or head_ref(self._git, root) != ref:
             return None
-        return _waiting(stands or Obstacle(f"another branch was checked out in {printable(str(root))} meanwhile"))
+        return _waiting(stands)
 
     def _refs(self, repository: Path, *names: str) -> dict[str, tuple[str, str]]:
         """Object name, and the full name behind a symbolic one, of those branches that exist."""
