@@ -1,5 +1,6 @@
-"""Programs of their own for tests of what happens between processes, at their end, and with a mount of their own."""
+"""Programs of their own for tests of what happens between processes, and repositories as users have them."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -107,3 +108,100 @@ def eventually_async() -> EventuallyAsync:
             await asyncio.sleep(0.005)
 
     return wait
+
+
+class Repository:
+    """A repository of a user, by the plain `git` command. `root` is its working tree, or the bare repository."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def git(self, *arguments: str | bytes, cwd: Path | None = None, check: bool = True) -> str:
+        """What it prints, undecodable bytes as surrogates, without the last line break."""
+        command = subprocess.run(
+            ["git", *arguments], cwd=cwd or self.root, capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
+        assert not check or command.returncode == 0, (arguments, command.stderr)
+        return os.fsdecode(command.stdout).removesuffix("\n")
+
+    def write(self, **files: str) -> None:
+        """Files by name; "__" stands for "." and "_in_" for a folder: `src_in_a__py="…"` is src/a.py."""
+        for name, content in files.items():
+            self.put(name.replace("_in_", "/").replace("__", "."), content)
+
+    def put(self, name: str, content: str | bytes, *, at: Path | None = None) -> Path:
+        path = (at or self.root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def commit(self, message: str = "more", *, at: Path | None = None) -> str:
+        """Everything that is there, ignored files excepted; the name of the commit."""
+        self.git("add", "-A", cwd=at)
+        self.git("commit", "-q", "--allow-empty", "-m", message, cwd=at)
+        return self.git("rev-parse", "HEAD", cwd=at)
+
+    def snapshot(self) -> dict[str, str]:
+        """Content, mode and mtime of everything in the working tree and of git's own files: index, HEAD, stash, config.
+
+        Without objects and what belongs to tasks: their branches, backups and worktrees.
+        """
+        ours = (".git/objects", ".git/worktrees", ".git/refs", ".git/logs/refs/heads", ".git/logs/refs")
+        theirs = (".git/refs/heads/main", ".git/refs/stash", ".git/logs/refs/stash", ".git/logs/refs/heads/main")
+        found = {}
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                inside = path.relative_to(self.root).as_posix()
+                if inside.startswith(ours) and not inside.startswith(theirs):
+                    continue
+                status = path.lstat()
+                content = b""
+                if path.is_symlink():
+                    content = os.readlink(os.fsencode(path))
+                elif path.is_file():
+                    content = path.read_bytes()
+                # A draft that git renames changes the time of the folder; whoever reads a shared index renews its time.
+                stamp = 0 if inside == ".git" or inside.startswith(".git/sharedindex") else status.st_mtime_ns
+                found[inside] = f"{hashlib.sha256(content).hexdigest()} {status.st_mode:o} {stamp}"
+        return found
+
+
+class MakeRepository(Protocol):
+    def __call__(self, name: str | bytes = "repository", *init: str, commit: bool = True) -> Repository: ...
+
+
+@pytest.fixture
+def git_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose git knows a name and nothing else; nothing of the machine's own settings counts."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    (home / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n")
+    return home
+
+
+@pytest.fixture
+def make_repository(tmp_path: Path, git_home: Path) -> MakeRepository:
+    """Makes repositories on branch main, each with one commit of a few files when it has a working tree."""
+
+    def make(name: str | bytes = "repository", *init: str, commit: bool = True) -> Repository:
+        root = tmp_path / os.fsdecode(name)
+        root.mkdir(parents=True)
+        made = Repository(root)
+        made.git("init", "-q", "-b", "main", *init)
+        if commit and "--bare" not in init:
+            made.write(
+                a__txt="one\n", b__txt="two\n", src_in_app_in_main__py="print()\n", __gitignore="*.log\n/build/\n"
+            )
+            made.commit("first")
+        return made
+
+    return make
+
+
+@pytest.fixture
+def repository(make_repository: MakeRepository) -> Repository:
+    return make_repository()

@@ -12,6 +12,7 @@ _CLASSES = {
     **{"blank": " \\t", "space": r"\s", "punct": r"!-/:-@\[-`{-~", "cntrl": r"\x00-\x1f\x7f"},
     **{"print": " -~", "graph": "!-~"},
 }
+_DEEP = re.compile(r"\*\*(?:(/)|$)")
 _NAMED = re.compile(r"\[:([a-z]*):\]")
 
 
@@ -38,75 +39,72 @@ def _expression(pattern: str) -> str:
     folder = text.endswith("/")
     text = text.removesuffix("/")
     anchored = "/" in text
-    parts = text.removeprefix("/").split("/")
-    body = "" if anchored else "(?:.*/)?"
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
-        if part == "**" and anchored:
-            body += "[^/].*" if last else "(?:[^/]+/)*"
-        else:
-            body += _part(part) + ("" if last else "/")
+    body = _body(text.removeprefix("/")) if anchored else "(?:.*/)?" + _body(text)
     return body + ("/.*" if folder else "(?:/.*)?")
 
 
-def _part(part: str) -> str:
-    """What stands between two slashes."""
+def _body(text: str) -> str:
     made, at = "", 0
-    while at < len(part):
-        character = part[at]
+    while at < len(text):
+        deep = _DEEP.match(text, at)
+        if deep and (at == 0 or text[at - 1] == "/"):
+            made += "(?:[^/]+/)*" if deep[1] else "[^/].*"
+            at = deep.end()
+            continue
+        character = text[at]
         at += 1
         if character == "*":
-            while part[at : at + 1] == "*":
+            while text[at : at + 1] == "*":
                 at += 1
             made += "[^/]*"
         elif character == "?":
             made += "[^/]"
         elif character == "[":
-            end = _end_of_set(part, at)
+            end = _end_of_set(text, at)
             if end is None:
                 return _NEVER
-            made += _set(part[at:end])
+            made += _set(text[at:end])
             at = end + 1
-        elif character == "\\":
-            if at == len(part):
-                return _NEVER
-            made += re.escape(part[at])
-            at += 1
         else:
+            if character == "\\":
+                if at == len(text):
+                    return _NEVER
+                character = text[at]
+                at += 1
             made += re.escape(character)
     return made
 
 
-def _end_of_set(part: str, start: int) -> int | None:
+def _end_of_set(text: str, start: int) -> int | None:
     """Where the "]" is that closes the set whose content begins at `start`."""
-    at = start + (part[start : start + 1] in ("!", "^"))
+    at = start + (text[start : start + 1] in ("!", "^"))
     first = at
-    while at < len(part):
-        if part[at] == "]" and at > first:
+    while at < len(text):
+        if text[at] == "]" and at > first:
             return at
-        named = _NAMED.match(part, at)
-        at = named.end() if named else at + 1 + (part[at] == "\\")
+        named = _NAMED.match(text, at)
+        at = named.end() if named else at + 1 + (text[at] == "\\")
     return None
 
 
 def _set(content: str) -> str:
     negated = content[:1] in ("!", "^")
-    made, at = "", int(negated)
+    made, first, at = "", None, int(negated)
     while at < len(content):
         named = _NAMED.match(content, at)
         if named:
             if named[1] not in _CLASSES:
                 return _NEVER
-            made += _CLASSES[named[1]]
-            at = named.end() - 1
-        elif content[at] == "-" and at - negated > 0 and at + 1 < len(content):
-            made += "-"
-        else:
-            at += content[at] == "\\" and at + 1 < len(content)
-            made += re.escape(content[at])
-        at += 1
-    try:
-        re.compile(f"[{made}]")
-    except re.error:  # a range from a later to an earlier character holds nothing
-        return _NEVER
+            made, first, at = made + _CLASSES[named[1]], None, named.end()
+            continue
+        is_range = content[at] == "-" and first is not None and at + 1 < len(content)
+        at += is_range
+        at += content[at] == "\\" and at + 1 < len(content)
+        last, at = content[at], at + 1
+        if not is_range:
+            made, first = made + re.escape(last), last
+            continue
+        if first is not None and first <= last:  # from a later to an earlier character: only the first one counts
+            made += f"{re.escape(first)}-{re.escape(last)}"
+        first = None
     return f"(?!/)[{'^' if negated else ''}{made}]"

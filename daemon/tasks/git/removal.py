@@ -45,15 +45,25 @@ class _Found:
 
 
 def remove(
-    git: Git, worktree: Worktree, target: str | None, *, force: bool, discarded: Bin, locks: Path, timeout: float
+    git: Git,
+    worktree: Worktree,
+    target: str | None,
+    *,
+    force: bool,
+    dry_run: bool,
+    discarded: Bin,
+    locks: Path,
+    timeout: float,
 ) -> Removal:
     """As Worktrees.remove has it; the caller holds the worktree's own lock. Raises GitError and OSError."""
     if not worktree.repository.is_dir():
-        return _remove_orphan(worktree, force=force, discarded=discarded)
+        return _remove_orphan(worktree, force=force, dry_run=dry_run, discarded=discarded)
     found = _look(git, worktree)
     stands = next(_obstacles(git, worktree, found, target, force=force, timeout=timeout), None)
     if stands is not None:
         return Removal(False, f"kept: {stands}")
+    if dry_run:
+        return Removal(True)
     kept = [
         backups.keep(git, worktree.repository, worktree.task_id, commit, f"{worktree.branch}, deleted by tasksd")
         for commit in dict.fromkeys((found.tip, found.detached))
@@ -68,7 +78,7 @@ def remove(
     return Removal(reason is None, reason or left or "", tuple(kept))
 
 
-def _remove_orphan(worktree: Worktree, *, force: bool, discarded: Bin) -> Removal:
+def _remove_orphan(worktree: Worktree, *, force: bool, dry_run: bool, discarded: Bin) -> Removal:
     if not os.path.lexists(worktree.path):
         return Removal(True)
     if not force:
@@ -76,6 +86,8 @@ def _remove_orphan(worktree: Worktree, *, force: bool, discarded: Bin) -> Remova
     stands = proof.at_work(worktree.path)
     if stands is not None:
         return Removal(False, f"kept: {stands}")
+    if dry_run:
+        return Removal(True)
     return Removal(True, discarded.empty(discarded.take(worktree.path, worktree.task_id)) or "")
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pygit2
@@ -97,6 +98,10 @@ class GitTracker:
             return pygit2.discover_repository(os.fspath(workspace)) is not None
         except (KeyError, pygit2.GitError):
             return False
+
+    def repository(self, workspace: AnyPath) -> Path:
+        """What all working trees of the repository share: its common git folder."""
+        return locate(self._git, workspace).common_dir
 
     def state(self, workspace: AnyPath) -> WorkspaceState:
         """The whole working tree that `workspace` is in, also when that is only a folder of it."""
@@ -288,5 +293,6 @@ def _walk(repository: pygit2.Repository, base: str, tip: str) -> list[Commit]:
 
 def _summary(commit: pygit2.Commit) -> str:
     """What git's own %s is."""
-    text = commit.raw_message.decode(commit.message_encoding or "utf-8", "replace").lstrip("\n")
-    return " ".join(line.rstrip() for line in text.partition("\n\n")[0].splitlines())
+    text = commit.raw_message.decode(commit.message_encoding or "utf-8", "replace")
+    lines = [line.rstrip() for line in text.split("\n")]
+    return " ".join(takewhile(bool, dropwhile(lambda line: not line, lines)))

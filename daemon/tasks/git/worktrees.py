@@ -70,8 +70,8 @@ class Worktrees:
         """The complete worktree of a task in the repository with that common folder; None: there is none."""
         return registry.find(repository, self._path(task_id))
 
-    def remove(self, worktree: Worktree, *, target: str | None, force: bool = False) -> Removal:
-        """Delete worktree and branch when nothing is lost with them; otherwise keep both and say why.
+    def remove(self, worktree: Worktree, *, target: str | None, force: bool = False, dry_run: bool = False) -> Removal:
+        """Delete worktree and branch when nothing is lost with them; otherwise keep both and say why. `dry_run`: say only.
 
         Nothing is lost when all commits are in `target` (as they are, as patches or squashed; None: there are none), the
         worktree has no changes, no untracked files and nothing in progress, the branch is used nowhere else and no
@@ -85,6 +85,7 @@ class Worktrees:
                 return remove(
                     *(self._git, worktree, target),
                     force=force,
+                    dry_run=dry_run,
                     discarded=self._bin,
                     locks=self._locks,
                     timeout=self._settings.timeout,
