@@ -1,6 +1,7 @@
 """Agents under their shim, as real processes: what they inherit, what is kept of them, how they are watched and ended."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -101,9 +102,19 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return process.probe(identity) is Liveness.ALIVE
 
 
-def zombies() -> list[str]:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [pid for pid in children if ") Z " in Path(f"/proc/{pid}/stat").read_text()]
+def zombies() -> list[int]:
+    return [pid for pid, state in children() if state == "Z"]
+
+
+def children() -> list[tuple[int, str]]:
+    """Our children and their states. Those of all threads: /proc/self/task/<pid>/children is about one."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
+            if parent == str(os.getpid()):
+                found.append((int(name), state))
+    return found
 
 
 # What an agent inherits

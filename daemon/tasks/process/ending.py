@@ -18,6 +18,8 @@ from tasks.process.watch import reap
 _POLL = 0.02
 #: sweeps in a row that must find nothing: a process that forks and ends at once can slip through one
 _CALM = 2
+#: seconds the shim has for what is left in its pipes, before we look who else holds them
+_DRAINING = 0.2
 #: rounds of stopping processes before they are killed
 _FREEZES = 5
 
@@ -91,8 +93,8 @@ class _Run:
             _send(member, signal.SIGTERM)
         await _until(lambda: all(map(_is_gone, found)), grace)
         await self._kill_all(Graces().kill)
-        if self.files.exit_status() is not None:
-            await self._kill_holders(0.5)
+        if shim := self.files.shim():
+            await self._drain(shim, grace)
         return len(self.seen)
 
     async def _ask_agent(self, graces: Graces) -> None:
@@ -137,22 +139,22 @@ class _Run:
         shim = noted(self.files.started)
         if shim is None:
             return
-        if not await _until(lambda: _is_gone(shim), graces.drain / 2):
-            await self._kill_holders(graces.drain / 2)
-        if not _is_gone(shim):
+        if not await self._drain(shim, graces.drain):
             for process in await asyncio.to_thread(self._family):
                 signal_process(process.identity, signal.SIGKILL)
             await _until(lambda: _is_gone(shim), graces.kill)
         reap(shim)
 
-    async def _kill_holders(self, grace: float) -> None:
-        """Kill what keeps the shim from ending: who holds the output and was found by nothing else."""
-        shim = noted(self.files.started)
-        if shim is None or await _until(lambda: _is_gone(shim), grace):
-            return
-        self._kill(await asyncio.to_thread(self._holders))
-        await self._kill_all(grace)
-        await _until(lambda: _is_gone(shim), grace)
+    async def _drain(self, shim: ProcessIdentity, seconds: float) -> bool:
+        """Let the shim end by itself. What keeps it from that, by holding the output, was found by nothing else: kill it."""
+        end = time.monotonic() + seconds
+        while not await _until(lambda: _is_gone(shim), _DRAINING):
+            if holders := await asyncio.to_thread(self._holders):
+                self._kill(holders)
+                await self._kill_all(seconds)
+            if time.monotonic() > end:
+                return _is_gone(shim)
+        return True
 
     def _holders(self) -> list[ProcessIdentity]:
         processes = table()
