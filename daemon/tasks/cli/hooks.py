@@ -13,7 +13,7 @@ from tasks.cli.text import printable
 from tasks.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from tasks.install.hooks import Change, HooksStatus
+    from tasks.install.hooks import Change, GuardStatus, HooksStatus
     from tasks.install.registration import Version
 
 _SCOPE = click.option(
@@ -35,14 +35,22 @@ def hooks() -> None:
 @hooks.command()
 @_SCOPE
 @_SETTINGS
+@click.option(
+    "--guard/--no-guard",
+    default=None,
+    help="Also check commits: dirty workspaces at a prompt, work left uncommitted, commits on protected branches "
+    "([guard] in the config file). Off until switched on; --no-guard takes it out.",
+)
 @_DRY_RUN
 @click.pass_obj
-def install(data_dir: str | None, scope: str | None, file: Path | None, dry_run: bool) -> None:
+def install(data_dir: str | None, scope: str | None, file: Path | None, guard: bool | None, dry_run: bool) -> None:
     """Register the recorder for every event (scope: user)."""
     from tasks.install import hooks as installer
 
     settings = config.load(data_dir=data_dir)
-    change = installer.install(_chosen(scope, file), settings.hooks_dir, client=client_version(), dry_run=dry_run)
+    change = installer.install(
+        _chosen(scope, file), settings.hooks_dir, client=client_version(), guard=guard, dry_run=dry_run
+    )
     _report(change, dry_run)
 
 
@@ -90,7 +98,7 @@ def is_fine(found: "HooksStatus") -> bool:
 
     plugin_only = all(event.plugin and not event.places for event in found.events)
     recorder = plugin_only or found.recorder is RecorderState.CURRENT
-    return not found.missing and not found.problems and recorder
+    return not found.missing and not found.problems and recorder and found.guard.is_fine
 
 
 def client_version() -> "Version | None":
@@ -121,6 +129,10 @@ def _report(change: "Change", dry_run: bool) -> None:
     for verb, events in zip(verbs, (change.added, change.updated, change.removed), strict=True):
         if events:
             say(f"{len(events)} event{'s' * (len(events) > 1)} {verb} in {change.file}")
+    if change.guard_change:
+        say(f"the guard {'would be' if dry_run else 'is'} {change.guard_change} in {change.file}")
+    if change.guard:
+        say("the guard would be copied" if dry_run else "the guard is in place")
     if change.recorder:
         say("the recorder would be copied" if dry_run else "the recorder is in place")
     if change.backup is not None:
@@ -147,8 +159,23 @@ def _show(found: "HooksStatus") -> None:
         which = "no event is registered" if everything else f"not registered: {', '.join(found.missing)}"
         click.echo(f"{which}; run `tasksd hooks install`")
     click.echo(f"recorder: {found.recorder.replace('_', ' ')}, {printable(str(found.recorder_file))}")
+    _show_guard(found.guard)
     for problem in found.problems:
         click.echo(f"problem: {printable(problem)}")
+
+
+def _show_guard(guard: "GuardStatus") -> None:
+    if not guard.registered:
+        click.echo("guard: off; `tasksd hooks install --guard` switches it on")
+        return
+    files = ", ".join(dict.fromkeys(str(place.file) for event in guard.events for place in event.places))
+    click.echo(
+        f"guard: {guard.state.replace('_', ' ')}, {printable(str(guard.file))}, registered in {printable(files)}"
+    )
+    if guard.missing:
+        click.echo(f"guard not registered for: {', '.join(guard.missing)}; run `tasksd hooks install --guard`")
+    if twice := [event.event for event in guard.events if event.twice]:
+        click.echo(f"guard registered more than once (costs time): {', '.join(twice)}")
 
 
 def _document(found: "HooksStatus") -> dict[str, Any]:
@@ -164,5 +191,12 @@ def _document(found: "HooksStatus") -> dict[str, Any]:
         },
         "missing": list(found.missing),
         "recorder": {"state": found.recorder, "file": str(found.recorder_file)},
+        "guard": {
+            "state": found.guard.state,
+            "file": str(found.guard.file),
+            "registered": found.guard.registered,
+            "missing": list(found.guard.missing),
+            "places": sorted({str(place.file) for event in found.guard.events for place in event.places}),
+        },
         "problems": list(found.problems),
     }

@@ -1,56 +1,58 @@
 """Our registrations in the text of a settings file: put in, brought up to date, taken out. No I/O."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tasks.errors import InstallError
 from tasks.install import json_edit
-from tasks.install.registration import is_ours
+from tasks.install.registration import Program, matcher, program_of
 
 #: The kinds of hook handlers that clients know.
 _TYPES = ("command", "prompt", "agent", "http", "mcp_tool")
 
 
-def merged(text: str | None, wanted: Mapping[str, Mapping[str, Any]]) -> str:
-    """`text` with exactly the handlers `wanted` (event name -> handler) of ours; all else as it was, byte for byte.
+def merged(text: str | None, wanted: Mapping[str, Mapping[str, Any]], program: Program = Program.RECORD) -> str:
+    """`text` with exactly the handlers `wanted` (event name -> handler) of `program`; all else as it was, byte for byte.
 
     Raises InstallError if the result would not hold what it should.
     """
     before = text if text is not None and text.strip() else "{}\n"
     check_shape(json_edit.load(before))
-    after = _without(before, keep=wanted)
+    after = _without(before, (program,), keep=wanted)
     for event, handler in wanted.items():
-        if not ours_of(json_edit.load(after), event):
-            after = _with_group(after, event, {"hooks": [handler]})
+        if not ours_of(json_edit.load(after), event, program):
+            under = matcher(program, event)
+            after = _with_group(after, event, {**({"matcher": under} if under else {}), "hooks": [handler]})
     data = json_edit.load(after)
     check_shape(data)
-    right = all(ours_of(data, event) == [handler] for event, handler in wanted.items())
-    if not right or set(ours(data)) != set(wanted) or _others(data) != _others(json_edit.load(before)):
+    right = all(ours_of(data, event, program) == [handler] for event, handler in wanted.items())
+    others = _others(data, (program,)) == _others(json_edit.load(before), (program,))
+    if not right or set(ours(data, program)) != set(wanted) or not others:
         raise InstallError("the registrations could not be merged without touching other settings; nothing was changed")
     return after
 
 
-def removed(text: str) -> str:
-    """`text` without our handlers and the containers they leave empty. Raises InstallError like `merged`."""
+def removed(text: str, programs: Collection[Program] = tuple(Program)) -> str:
+    """`text` without the handlers of `programs` and the containers they leave empty. Raises InstallError like `merged`."""
     before = json_edit.load(text)
     check_shape(before)
-    after = _without(text, keep={})
+    after = _without(text, programs, keep={})
     data = json_edit.load(after)
-    if ours(data) or _others(data) != _others(before):
+    if any(ours(data, program) for program in programs) or _others(data, programs) != _others(before, programs):
         raise InstallError("the registrations could not be taken out alone; nothing was changed")
     return after
 
 
-def ours(data: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Event name -> our handlers, for the events that have any."""
-    return {event: found for event in _hooks(data) if (found := ours_of(data, event))}
+def ours(data: Mapping[str, Any], program: Program = Program.RECORD) -> dict[str, list[Any]]:
+    """Event name -> our handlers that start `program`, for the events that have any."""
+    return {event: found for event in _hooks(data) if (found := ours_of(data, event, program))}
 
 
-def ours_of(data: Mapping[str, Any], event: str) -> list[Any]:
-    """Our handlers of one event."""
+def ours_of(data: Mapping[str, Any], event: str, program: Program = Program.RECORD) -> list[Any]:
+    """The same of one event."""
     groups = _hooks(data).get(event, [])
-    return [handler for group in groups for handler in group["hooks"] if is_ours(handler)]
+    return [handler for group in groups for handler in group["hooks"] if program_of(handler) is program]
 
 
 def check_shape(data: Any) -> None:
@@ -84,21 +86,22 @@ def _hooks(data: Mapping[str, Any]) -> dict[str, Any]:
     return hooks
 
 
-def _without(text: str, *, keep: Mapping[str, Mapping[str, Any]]) -> str:
-    """Take out our handlers but one of each event in `keep`, which gets the value wanted."""
+def _without(text: str, programs: Collection[Program], *, keep: Mapping[str, Mapping[str, Any]]) -> str:
+    """Take out the handlers of `programs` but one of each event in `keep`, which gets the value wanted."""
     hooks = _hooks(json_edit.load(text))
     spots = [
         (event, group_at, at)
         for event, groups in hooks.items()
         for group_at, group in enumerate(groups)
         for at, handler in enumerate(group["hooks"])
-        if is_ours(handler)
+        if program_of(handler) in programs
     ]
     stays: dict[str, tuple[str, int, int]] = {}
-    for spot in spots:
-        # under a matcher of its own it would miss calls
-        if spot[0] in keep and hooks[spot[0]][spot[1]].get("matcher", "") in ("", "*"):
-            stays.setdefault(spot[0], spot)
+    for event, group_at, at in spots:
+        # under another matcher it would miss calls
+        group = hooks[event][group_at]
+        if event in keep and _covers(group.get("matcher", ""), matcher(program_of(group["hooks"][at]), event)):
+            stays.setdefault(event, (event, group_at, at))
     for spot in reversed(spots):  # from the end, so that the spots before an edit stay where they are
         event, group_at, at = spot
         if stays.get(event) != spot:
@@ -107,6 +110,10 @@ def _without(text: str, *, keep: Mapping[str, Mapping[str, Any]]) -> str:
             place = json_edit.items(text, json_edit.locate(text, "hooks", event, group_at, "hooks"))[at]
             text = json_edit.replace(text, place, keep[event])
     return text
+
+
+def _covers(under: str, wanted: str) -> bool:
+    return under == wanted or (under == "*" and not wanted)
 
 
 def _take_out(text: str, event: str, group_at: int, at: int) -> str:
@@ -133,11 +140,11 @@ def _with_group(text: str, event: str, group: Mapping[str, Any]) -> str:
     return json_edit.append(text, json_edit.locate(text), {event: [group]}, depth=1, key="hooks")
 
 
-def _others(data: Mapping[str, Any]) -> str:
-    """Everything that is not ours, in order, without the containers of `hooks` that hold nothing."""
+def _others(data: Mapping[str, Any], programs: Collection[Program]) -> str:
+    """Everything but the handlers of `programs`, in order, without the containers of `hooks` that hold nothing."""
     hooks: dict[str, Any] = {}
     for event, groups in _hooks(data).items():
-        left = [{**group, "hooks": [h for h in group["hooks"] if not is_ours(h)]} for group in groups]
+        left = [{**group, "hooks": [h for h in group["hooks"] if program_of(h) not in programs]} for group in groups]
         if left := [group for group in left if group["hooks"]]:
             hooks[event] = left
     rest = [(key, hooks if key == "hooks" else value) for key, value in data.items()]

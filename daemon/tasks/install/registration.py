@@ -1,10 +1,11 @@
-"""Which events of the client are recorded, how each is registered, and which registrations are ours."""
+"""Which events of the client are recorded and guarded, how each is registered, and which registrations are ours."""
 
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ PLUGIN_MARK = "plugin"
 #: Seconds. A blocking hook holds the agent up; a longer wait in the background costs nothing.
 BLOCKING_TIMEOUT = 2
 BACKGROUND_TIMEOUT = 5
+#: The guard gives up after 2 s by itself; on a loaded machine its start takes some time too.
+GUARD_TIMEOUT = 5
 #: Without a timeout of its own a SessionEnd hook gets 1.5 s; the agent has finished, so nothing waits.
 LAST_TIMEOUT = 10
 
@@ -24,6 +27,13 @@ Version = tuple[int, int, int]
 TOLERANT_CLIENT: Version = (2, 1, 119)
 #: Clients at least this new start `command` + `args` without a shell; 2.1.128 gives `command` to a shell. Measured.
 EXEC_CLIENT: Version = (2, 1, 139)
+
+
+class Program(StrEnum):
+    """Our hooks, by the name of their file in `hooks/`."""
+
+    RECORD = "record"
+    GUARD = "guard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,10 @@ EVENTS = (
 )
 
 
+#: What the guard is asked about, with the matcher it is registered under; the client waits for it each time.
+GUARDED = {"UserPromptSubmit": "", "Stop": "", "PreToolUse": "Bash"}
+
+
 def parse_version(text: str) -> Version | None:
     """`2.1.330 (Claude Code)` -> (2, 1, 330); None where there is no version."""
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
@@ -102,23 +116,49 @@ def registrations(recorder: Path, client: Version | None = None) -> dict[str, di
     `args` gets a shell command whose shell the recorder replaces, so that its parent is the client there too.
     """
     events = [event for event in EVENTS if event.old or client is None or client >= TOLERANT_CLIENT]
-    if client is None or client >= EXEC_CLIENT:
-        return {event.name: event.handler(str(recorder), MARK) for event in events}
-    line = f"exec {shlex.quote(str(recorder))} {MARK}"
-    return {event.name: event.shell_handler(line) for event in events}
+    return _handlers(events, recorder, client)
 
 
-def is_ours(handler: Any) -> bool:
-    """Whether a hook handler of a settings file was put there by `install`, whatever its path and version."""
+def guard_registrations(guard: Path, client: Version | None = None) -> dict[str, dict[str, Any]]:
+    """The same for the guard; `matcher` tells what each goes under. Every client knows these events."""
+    return _handlers([Event(name, blocking=True, timeout=GUARD_TIMEOUT) for name in GUARDED], guard, client)
+
+
+def matcher(program: Program | None, event: str) -> str:
+    """The matcher of the group in which a handler of `program` stands; empty: every call."""
+    return GUARDED.get(event, "") if program is Program.GUARD else ""
+
+
+def program_of(handler: Any) -> Program | None:
+    """Which of our programs a hook handler of a settings file starts, if `install` put it there, whatever its path and
+    version; None for the handlers of others.
+    """
     if not isinstance(handler, dict) or not isinstance(command := handler.get("command"), str):
-        return False
+        return None
     if "args" in handler:
-        return handler["args"] == [MARK] and command.endswith("/hooks/record")
+        return _program_at(command) if handler["args"] == [MARK] else None
     try:
         words = shlex.split(command)
     except ValueError:
-        return False
-    return len(words) == 3 and words[0] == "exec" and words[1].endswith("/hooks/record") and words[2] == MARK
+        return None
+    ours = len(words) == 3 and words[0] == "exec" and words[2] == MARK
+    return _program_at(words[1]) if ours else None
+
+
+def is_ours(handler: Any) -> bool:
+    """Whether a hook handler of a settings file starts one of our programs."""
+    return program_of(handler) is not None
+
+
+def _program_at(path: str) -> Program | None:
+    return next((program for program in Program if path.endswith(f"/hooks/{program}")), None)
+
+
+def _handlers(events: Iterable[Event], program: Path, client: Version | None) -> dict[str, dict[str, Any]]:
+    if client is None or client >= EXEC_CLIENT:
+        return {event.name: event.handler(str(program), MARK) for event in events}
+    line = f"exec {shlex.quote(str(program))} {MARK}"
+    return {event.name: event.shell_handler(line) for event in events}
 
 
 def plugin_hooks() -> Mapping[str, str]:
