@@ -14,6 +14,7 @@ BENCHMARKS = (
     "bench_daemon.py",
     "bench_cli.py",
     "bench_stats.py",
+    "bench_manager.py",
     "bench_redaction.py",
     "bench_pool.py",
 )

@@ -1,12 +1,13 @@
 """`Database`: the store for asynchronous callers, one actor thread that owns the only writing connection."""
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -167,7 +168,7 @@ class _Actor:
     def __init__(self, name: str) -> None:
         self._name = name
         self._connection: aiosqlite.Connection | None = None
-        self._pending: set[asyncio.Future[object]] = set()
+        self._pending: set[asyncio.Future[Any]] = set()
 
     async def start(self, connect: Callable[[], C]) -> C:
         made: list[C] = []
@@ -197,19 +198,34 @@ class _Actor:
     async def call(self, function: Callable[[], T]) -> T:
         if self._connection is None:
             raise RuntimeError(f"{self._name} is not running")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def unit() -> None:
+            try:
+                deliver(answer.set_result, function())
+            except BaseException as error:
+                deliver(answer.set_exception, error)
+
+        def deliver(tell: Callable[[Any], None], what: object) -> None:
+            # A loop that was closed meanwhile (`asyncio.run` was interrupted) has nobody waiting, and other loops follow.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(tell, what)
+
         # aiosqlite has no public way to run one function on its thread.
-        work = asyncio.ensure_future(self._connection._execute(function))  # type: ignore[no-untyped-call]
-        self._pending.add(work)
-        work.add_done_callback(self._pending.discard)
-        result: T = await asyncio.shield(work)
-        return result
+        self._connection._tx.put_nowait((None, unit))
+        self._pending.add(answer)
+        answer.add_done_callback(self._pending.discard)
+        return await asyncio.shield(answer)
 
     async def stop(self, last: Callable[[], None]) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
         closing = asyncio.ensure_future(connection._execute(last))  # type: ignore[no-untyped-call]
-        done, _ = await asyncio.wait([closing, *self._pending], timeout=DRAIN_TIMEOUT)
+        loop = asyncio.get_running_loop()
+        pending = [answer for answer in self._pending if answer.get_loop() is loop]
+        done, _ = await asyncio.wait([closing, *pending], timeout=DRAIN_TIMEOUT)
         if closing in done:
             await connection.close()
             closing.result()

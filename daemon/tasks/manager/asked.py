@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.manager.store import LONGEST_TEXT, storable
-from tasks.words import TaskPriority, TaskStatus
+from tasks.words import Failure, TaskPriority, TaskStatus
 
 #: Characters of a name: model, agent type, workflow.
 LONGEST_NAME = 200
@@ -78,6 +78,14 @@ def status(value: TaskStatus | str) -> TaskStatus:
         return TaskStatus(value)
     except ValueError:
         raise ValueError(f"status = {value!r}: accepted are {', '.join(TaskStatus)}") from None
+
+
+def failure(value: Failure | str) -> Failure:
+    """Raises ValueError naming the failures there are."""
+    try:
+        return Failure(value)
+    except ValueError:
+        raise ValueError(f"failure = {value!r}: accepted are {', '.join(Failure)}") from None
 
 
 def _prompt(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.database import Value
 from tasks.errors import NoSuchTask
 from tasks.manager import asked, prompts, statements
-from tasks.manager.store import Store
+from tasks.manager.store import Store, storable
 from tasks.manager.task import Run, Task
 from tasks.words import TaskStatus
 
@@ -22,7 +22,7 @@ class TaskCatalog(Store):
 
     async def find_task(self, prefix: str) -> Task:
         """The one task whose id is, or begins with, `prefix`. Raises NoSuchTask when there is none, or more than one."""
-        wanted = prefix.strip().lower()
+        wanted = storable(prefix).strip().lower()
         rows = await (await self._store()).query(statements.FIND, {"low": wanted, "high": wanted + "g"})
         ids = [task_id for (task_id,) in rows]
         if not wanted or not ids:

@@ -74,10 +74,11 @@ class RunLedger(TaskCatalog):
         """The shell around the agent lives. Returns the task: it may have been stopped meanwhile, and then the shim must go."""
 
         def work(connection: Connection) -> Task:
+            task = statements.fetch(connection, task_id)
             statements.fetch_run(connection, task_id, attempt)
             process: dict[str, Value] = {"pid": shim.pid, "started": shim.started, "boot": shim.boot}
             connection.execute(statements.RUN_SPAWNED, {**process, "task_id": task_id, "attempt": attempt})
-            return statements.fetch(connection, task_id)
+            return task
 
         return await self._transact(work)
 

@@ -14,6 +14,7 @@ from tasks.config import Settings
 from tasks.database import Connection, Database, Value
 from tasks.errors import ProbeError, TasksError
 from tasks.manager import activity, asked, prompts, statements, transitions
+from tasks.manager.asked import Asked
 from tasks.manager.ledger import RunLedger
 from tasks.manager.stopping import end_processes
 from tasks.manager.store import now_ms
@@ -54,10 +55,13 @@ class TaskManager(RunLedger):
         database: Database | None = None,
         settings: Settings | None = None,
         draw: Callable[[], str] = draw_id,
+        taken: Callable[[str, str], bool] | None = None,
     ) -> None:
         super().__init__(data_dir, database=database, settings=settings)
         #: makes ids; must give 6 hexadecimal characters
         self._draw = draw
+        #: whether an id cannot be used in a workspace, because a branch of that name is there; called in a thread
+        self._taken = taken
         self._latest = 0
 
     async def create_task(
@@ -83,14 +87,15 @@ class TaskManager(RunLedger):
             user_id, description, model=model, workspace=workspace, agent_type=agent_type, workflow=workflow,
             priority=priority, isolate=isolate, budget_usd=budget_usd, max_turns=max_turns,
         )  # fmt: skip
+        created_at = self._tick()
         row: dict[str, Value] = asdict(wanted) | {
-            "description": await self._kept(wanted.description), "isolate": int(isolate), "created_at": self._tick(),
+            "description": await self._kept(wanted.description), "isolate": int(isolate), "created_at": created_at,
         }  # fmt: skip
         await self._store()
         for _ in range(DRAWS):
             task_id = self._draw()
             # The prompt first: whoever sees the row finds it. One without a row does no harm, and `cleanup_tasks` takes it.
-            if not await asyncio.to_thread(prompts.write, self._runs_dir, task_id, wanted.description):
+            if not await asyncio.to_thread(self._claim, task_id, wanted):
                 continue
             if task := await self._transact(_insertion({**row, "task_id": task_id})):
                 log.info("task created task=%s user=%d", task_id, wanted.user_id)
@@ -125,10 +130,12 @@ class TaskManager(RunLedger):
         if error is not None:
             ended["error"] = await self._redact(error)
         if failure is not None:
-            ended["failure"] = Failure(failure)
+            ended["failure"] = asked.failure(failure)
 
         def decide(task: Task) -> Mapping[str, Value]:
             columns = transitions.moved(task, to, now_ms())
+            if columns and to is TaskStatus.RUNNING:
+                columns["host"] = socket.gethostname()
             return {**columns, **running, **(ended if columns else {})}
 
         return await self._change(task_id, decide)
@@ -217,6 +224,12 @@ class TaskManager(RunLedger):
     async def _kept(self, text: str) -> str:
         """What a person or an agent said, as far as the privacy level lets it be stored."""
         return _NOT_STORED if self._settings.privacy.level is PrivacyLevel.MINIMAL else await self._redact(text)
+
+    def _claim(self, task_id: str, wanted: Asked) -> bool:
+        """Store the prompt under an id that nobody else has; False: it is taken."""
+        if self._taken is not None and wanted.workspace is not None and self._taken(task_id, wanted.workspace):
+            return False
+        return prompts.write(self._runs_dir, task_id, wanted.description)
 
     def _tick(self) -> int:
         """Now, but later than the last time: tasks submitted in one millisecond keep their order."""
