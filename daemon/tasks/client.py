@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 5.0
 #: The same for a live stream, in which the daemon says at least every 15 s that it is there.
 STREAM_TIMEOUT = 45.0
+#: The same for what takes as long as it takes: ending an agent, a merge, cleaning up.
+WORK_TIMEOUT = 900.0
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PIECE = 1 << 16
@@ -56,20 +58,31 @@ class Client:
         self.socket_path = socket_path
         self._timeout = timeout
 
-    def fetch(self, target: str, method: str = "GET") -> bytes:
-        """The body of the answer, as sent."""
+    def fetch(self, target: str, method: str = "GET", body: bytes = b"") -> bytes:
+        """The body of the answer, as sent. `body` is a JSON document."""
+        return self.exchange(target, method, body)[1]
+
+    def exchange(self, target: str, method: str = "GET", body: bytes = b"") -> tuple[dict[str, str], bytes]:
+        """The headers of the answer (names and values in lower case) and its body, as sent."""
         with _Connection(self.socket_path, self._timeout) as connection:
-            status = connection.ask(method, target)
-            body = b"".join(connection.pieces())
+            status = connection.ask(method, target, body)
+            answer = b"".join(connection.pieces())
         if status >= 400:
-            raise ApiError(_reason(status, body))
-        return body
+            raise ApiError(_reason(status, answer))
+        return connection.headers, answer
 
     def get(self, target: str) -> Any:
         """The answer, parsed."""
         import json
 
         return json.loads(self.fetch(target))
+
+    def post(self, target: str, document: Any = None) -> Any:
+        """Send `document`, unless it is None, and return the answer, parsed. Waits as long as the work takes."""
+        import json
+
+        body = b"" if document is None else json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        return json.loads(Client(self.socket_path, WORK_TIMEOUT).fetch(target, "POST", body))
 
     def follow(self, target: str) -> Iterator[bytes]:
         """The data of every event of a live stream, as it comes; ends when the daemon ends it or goes silent."""
@@ -91,7 +104,7 @@ class _Connection:
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         self._buffer = b""
-        self._headers: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
 
     def __enter__(self) -> _Connection:
         try:
@@ -104,10 +117,13 @@ class _Connection:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self, method: str, target: str) -> int:
+    def ask(self, method: str, target: str, body: bytes = b"") -> int:
         """Send the request; returns the status once the head of the answer is there."""
+        request = f"{method} {target} HTTP/1.1\r\nHost: tasksd\r\nConnection: close\r\n"
+        if body:
+            request += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         try:
-            self._socket.sendall(f"{method} {target} HTTP/1.1\r\nHost: tasksd\r\nConnection: close\r\n\r\n".encode())
+            self._socket.sendall(request.encode() + b"\r\n" + body)
         except OSError as error:
             raise self._silent(error) from error
         while b"\r\n\r\n" not in self._buffer:
@@ -117,16 +133,16 @@ class _Connection:
         first, *lines = head.decode("latin-1").split("\r\n")
         for line in lines:
             name, _, value = line.partition(":")
-            self._headers[name.strip().lower()] = value.strip().lower()
+            self.headers[name.strip().lower()] = value.strip().lower()
         return int(first.split(" ", 2)[1])
 
     def pieces(self) -> Iterator[bytes]:
         """The body, decoded, as it comes. Raises DaemonNotRunning when it breaks off."""
-        if "chunked" in self._headers.get("transfer-encoding", ""):
+        if "chunked" in self.headers.get("transfer-encoding", ""):
             while size := int(self._line().split(b";")[0], 16):
                 yield from self._exactly(size)
                 self._line()
-        elif (length := self._headers.get("content-length")) is not None:
+        elif (length := self.headers.get("content-length")) is not None:
             yield from self._exactly(int(length))
         else:
             more = True

@@ -142,7 +142,7 @@ async def impatient(tmp_path: Path) -> AsyncIterator[Service]:
 
 async def test_the_status_has_the_promised_shape(service: Service) -> None:
     status = (await service.ask("/v1/status")).json()
-    assert list(status) == ["daemon", "spool", "ingest", "sessions", "watcher"]
+    assert list(status) == ["daemon", "spool", "ingest", "sessions", "tasks", "pool", "watcher"]
     assert status["daemon"].keys() >= {"pid", "uptime_s", "version"}
     assert status["spool"].keys() >= {"pending", "oldest_age_s", "dropped", "quarantined"}
     assert status["ingest"].keys() >= {"events_total", "last_event_at"}
@@ -297,6 +297,11 @@ async def test_the_description_is_valid_and_names_every_route(service: Service) 
         ("/v1/status", "get"), ("/v1/sessions", "get"), ("/v1/sessions/{session_uuid}", "get"), ("/v1/tools", "get"),
         ("/v1/errors", "get"), ("/v1/errors/recent", "get"), ("/v1/events", "get"), ("/v1/quarantine", "get"),
         ("/v1/quarantine/{id_}", "get"), ("/v1/quarantine/{id_}", "delete"), ("/v1/quarantine/{id_}/retry", "post"),
+        ("/v1/tasks", "get"), ("/v1/tasks", "post"), ("/v1/tasks/{task_id}", "get"),
+        ("/v1/tasks/{task_id}/activity", "get"), ("/v1/tasks/{task_id}/logs", "get"),
+        ("/v1/tasks/{task_id}/cancel", "post"), ("/v1/tasks/{task_id}/retry", "post"),
+        ("/v1/tasks/{task_id}/merge", "post"), ("/v1/tasks/clean", "post"), ("/v1/pool", "get"),
+        ("/v1/verdicts", "get"), ("/v1/guard", "post"), ("/v1/pool/pause", "post"), ("/v1/pool/resume", "post"), ("/v1/pool/resize", "post"),
     }  # fmt: skip
     references = set()
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tasks.cli import plain, styled, views
+from tasks.cli import advice, overview, plain, styled, taskviews, views
 from tasks.cli.page import Cell, Column, Table
 
 NOW = 1_800_000_000_000
@@ -24,6 +24,10 @@ def _status(**changes: Any) -> dict[str, Any]:
         "ingest": {"events_total": 1234, "last_event_at": NOW - 3000, "duplicates": 0, "degraded": None},
         "sessions": {"starting": 0, "working": 2, "waiting_permission": 1, "waiting_input": 2, "idle": 0,
                      "ended": 4, "failed": 0, "lost": 1},
+        "tasks": {"statuses": dict.fromkeys(("pending", "queued", "running", "completed", "failed", "stopped"), 0),
+                  "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0), "conflicts": []},
+        "pool": {"total_workers": 3, "active_workers": 0, "queued_tasks": 0, "queue_size": 1000, "paused": False,
+                 "hold_reason": None, "hold_until": None},
         "watcher": "watching",
     }  # fmt: skip
     for name, value in changes.items():
@@ -47,7 +51,7 @@ def _line(text: str, label: str) -> str:
 
 
 def test_status_says_everything_that_makes_silence_unambiguous() -> None:
-    text = _plain(views.status(_status(), NOW))
+    text = _plain(overview.status(_status(), NOW))
     assert _line(text, "daemon") == "running, pid 42, version 1.2.3, up 1 h 2 min"
     assert _line(text, "spool") == "nothing waiting"
     assert _line(text, "dropped") == "0 events"
@@ -58,7 +62,7 @@ def test_status_says_everything_that_makes_silence_unambiguous() -> None:
 
 
 def test_sessions_that_wait_for_a_person_come_first() -> None:
-    line = _line(_plain(views.status(_status(), NOW)), "sessions")
+    line = _line(_plain(overview.status(_status(), NOW)), "sessions")
     assert line == (
         "3 waiting for a person (1 for a permission, 2 for an answer), 2 working; last 24 hours: 4 ended, 1 lost"
     )
@@ -68,14 +72,14 @@ def test_a_full_spool_and_a_waiting_ingester_are_red() -> None:
     status = _status(
         spool={"full": True, "pending": 3, "oldest_age_s": 75.0, "bytes": 4_000}, ingest={"degraded": "disk full"}
     )
-    text = _plain(views.status(status, NOW))
+    text = _plain(overview.status(status, NOW))
     assert _line(text, "spool") == "FULL, hooks drop events; 3 events waiting (4.0 kB), the oldest for 1 min 15 s"
     assert _line(text, "ingest") == "waiting: disk full"
-    assert "\x1b[1;31mwaiting: disk full" in _styled(views.status(status, NOW))
+    assert "\x1b[1;31mwaiting: disk full" in _styled(overview.status(status, NOW))
 
 
 def test_a_daemon_that_is_gone_is_the_first_thing_said() -> None:
-    text = _plain(views.status(_status(daemon=None, ingest=None, watcher="not running"), NOW))
+    text = _plain(overview.status(_status(daemon=None, ingest=None, watcher="not running"), NOW))
     assert text.splitlines()[0].split() == ["daemon", "not", "running"]
 
 

@@ -3,11 +3,29 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from tasks.api import errors, events, quarantine, sessions, status, tools
+from tasks.api import errors, events, guard, logs, pool, quarantine, sessions, status, tasks, tools, verdicts
 from tasks.api.context import Context
-from tasks.errors import StoreBusy, StoreError, TasksError
+from tasks.errors import (
+    ImpossibleTransition,
+    NoSuchTask,
+    PoolClosed,
+    PoolFull,
+    RepositoryBusy,
+    StoreBusy,
+    StoreError,
+    TasksError,
+)
 
-RESOURCES = (status.router, sessions.router, tools.router, errors.router, events.router, quarantine.router)
+RESOURCES = (
+    status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
+    quarantine.router, verdicts.router, guard.router,
+)  # fmt: skip
+
+#: The first that fits; every other TasksError is 400.
+_CODES: tuple[tuple[type[TasksError], int], ...] = (
+    (NoSuchTask, 404), (ImpossibleTransition, 409), (PoolFull, 429), (PoolClosed, 503), (RepositoryBusy, 503),
+    (StoreBusy, 503), (StoreError, 500),
+)  # fmt: skip
 
 
 def create_app(context: Context) -> FastAPI:
@@ -27,5 +45,5 @@ def create_app(context: Context) -> FastAPI:
 
 
 async def _explain(request: Request, error: Exception) -> JSONResponse:
-    code = 503 if isinstance(error, StoreBusy) else 500 if isinstance(error, StoreError) else 400
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=code)

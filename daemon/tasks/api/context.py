@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.config import Settings
 from tasks.database import Database
 from tasks.ingest import Ingest
+from tasks.runner import Dispatcher
 from tasks.spool import Quarantine, Spool
 
 
@@ -54,3 +56,7 @@ class Context:
     started: float = field(default_factory=time.monotonic)
     #: the last known number of sessions by status, for when the database is slow
     session_counts: dict[str, int] = field(default_factory=dict)
+    #: the last known numbers of tasks, likewise
+    task_counts: dict[str, Any] = field(default_factory=dict)
+    #: runs tasks; None: this daemon does not
+    dispatcher: Dispatcher | None = None

@@ -30,8 +30,10 @@ class Limits:
     """What one client may take."""
 
     connections: int = 32
-    #: bytes of one request, head and body
+    #: bytes of one request, head and body …
     request: int = 64 << 10
+    #: … but for work handed over, whose description may have 1 MiB before it is spelled as JSON
+    submission: int = 2 << 20
     #: seconds for a request to arrive, counted from the connection or from its first byte
     arrival: float = 5.0
     #: seconds between requests on an open connection
@@ -43,6 +45,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+#: The request that may be longer than the others.
+SUBMISSION = ("POST", "/v1/tasks")
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -155,12 +159,16 @@ class _OwnerOnlyProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         before, self._received = self._received, self._received + len(data)
-        if self._received > self._limits.request:
-            if self.conn.their_state is h11.IDLE:
-                # Of a head that is too long h11 sees that only while it is incomplete; then it gets an answer.
-                super().data_received(data[: max(self._limits.request + 1 - before, 0)])
-            if not self.transport.is_closing():
-                self.transport.abort()
+        if self._received > self._limits.request and self.conn.their_state is h11.IDLE:
+            # Only the head tells how much may follow. Of one that is too long h11 sees that only while it is incomplete;
+            # then it gets an answer.
+            room = max(self._limits.request + 1 - before, 0)
+            super().data_received(data[:room])
+            data = data[room:]
+            if self.transport.is_closing():
+                return
+        if self._received > (self._limits.submission if self._takes_submission() else self._limits.request):
+            self.transport.abort()
             return
         super().data_received(data)
         begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
@@ -168,6 +176,10 @@ class _OwnerOnlyProtocol(H11Protocol):
             self._stop_waiting()
         elif self._arriving is None and not self.transport.is_closing():
             self._arriving = self.loop.call_later(self._limits.arrival, self.transport.abort)
+
+    def _takes_submission(self) -> bool:
+        """Whether what arrives is the body of POST /v1/tasks."""
+        return self.conn.their_state is h11.SEND_BODY and (self.scope["method"], self.scope["path"]) == SUBMISSION
 
     def send_400_response(self, msg: str) -> None:
         if self._received > self._limits.request:

@@ -11,12 +11,20 @@ from pydantic import BaseModel
 from tasks import history
 from tasks.api.access import Ctx
 from tasks.api.context import Context
+from tasks.api.pool import PoolSummary
 from tasks.errors import StoreError, StoreUnavailable
+from tasks.words import TaskStatus
 
 router = APIRouter(tags=["status"])
 
-#: Seconds that the count of sessions may take before the last known one is served.
+#: Seconds that counting sessions and tasks may take before the last known numbers are served.
 COUNT_TIMEOUT = 0.08
+
+_NO_TASKS = {
+    "statuses": dict.fromkeys(map(str, TaskStatus), 0),
+    "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0),
+    "conflicts": [],
+}
 
 
 class DaemonStatus(BaseModel):
@@ -47,12 +55,24 @@ class IngestStatus(BaseModel):
     degraded: str | None
 
 
+class TaskCounts(BaseModel):
+    #: tasks by status; completed, failed and stopped ones of the last 24 hours
+    statuses: dict[str, int]
+    #: merges that are not done, by state
+    merges: dict[str, int]
+    #: the ids of the oldest conflicts, at most 5
+    conflicts: list[str]
+
+
 class Status(BaseModel):
     daemon: DaemonStatus
     spool: SpoolStatus
     ingest: IngestStatus
     #: sessions by status; ended, failed and lost ones of the last 24 hours
     sessions: dict[str, int]
+    tasks: TaskCounts
+    #: null: this daemon runs no tasks
+    pool: PoolSummary | None
     watcher: str
 
 
@@ -64,6 +84,7 @@ async def read_status(ctx: Ctx) -> Status:
         waiting = ctx.spool.usage(await asyncio.to_thread(ctx.spool.scan))
     except (OSError, StoreUnavailable) as error:
         degraded = degraded or f"the spool cannot be read: {error}"
+    await _count(ctx)
     return Status(
         daemon=DaemonStatus(
             pid=os.getpid(),
@@ -86,18 +107,24 @@ async def read_status(ctx: Ctx) -> Status:
             duplicates=health.duplicates,
             degraded=degraded,
         ),
-        sessions=await _session_counts(ctx),
+        sessions=ctx.session_counts,
+        tasks=TaskCounts(**ctx.task_counts or _NO_TASKS),
+        pool=None if ctx.dispatcher is None else PoolSummary.model_validate(ctx.dispatcher.pool()),
         watcher=ctx.watcher(),
     )
 
 
-async def _session_counts(ctx: Context) -> dict[str, int]:
+async def _count(ctx: Context) -> None:
     now = time.time_ns() // 1_000_000
-    # The last known count is better than a late answer.
+    # The last known numbers are better than a late answer.
     with contextlib.suppress(TimeoutError, StoreError):
         async with asyncio.timeout(COUNT_TIMEOUT):
-            ctx.session_counts = await ctx.database.read(lambda reader: history.session_counts(reader.query, now=now))
-    return ctx.session_counts
+            ctx.session_counts, ctx.task_counts = await ctx.database.read(
+                lambda reader: (
+                    history.session_counts(reader.query, now=now),
+                    history.task_counts(reader.query, now=now),
+                )
+            )
 
 
 def _age(mtime_ns: int | None) -> float | None:

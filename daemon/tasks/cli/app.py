@@ -22,6 +22,15 @@ _COMMANDS = {
     "tools": "tasks.cli.readers",
     "errors": "tasks.cli.readers",
     "events": "tasks.cli.readers",
+    "submit": "tasks.cli.submit",
+    "tasks": "tasks.cli.tasks",
+    "show": "tasks.cli.tasks",
+    "logs": "tasks.cli.logs",
+    "cancel": "tasks.cli.orders",
+    "retry": "tasks.cli.orders",
+    "merge": "tasks.cli.orders",
+    "clean": "tasks.cli.orders",
+    "pool": "tasks.cli.pool",
     "doctor": "tasks.cli.doctor",
     "up": "tasks.cli.up",
     "hooks": "tasks.cli.hooks",
@@ -63,11 +72,12 @@ class _Commands(click.Group):
 @click.version_option(package_name="tasksd", message="tasksd %(version)s")
 @click.pass_context
 def tasksd(context: click.Context, data_dir: str | None) -> None:
-    """Durable history of Claude Code agents.
+    """Durable history of Claude Code agents, and a pool that works off tasks with them.
 
     \b
     Start here:  tasksd hooks install     record what agents do
                  tasksd service install   keep the daemon running (or: tasksd up)
+                 tasksd submit "…"        hand over work; tasksd tasks shows where it stands
                  tasksd status            see how everything is
                  tasksd doctor            see what is wrong, and what to do about it
 

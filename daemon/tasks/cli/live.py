@@ -21,12 +21,11 @@ REFRESH = 1.0
 RETRY = 0.5
 
 
-def watch(settings: Settings, *, as_json: bool) -> int:
-    """Show the status until interrupted, also while no daemon runs."""
-    question = questions.status()
+def watch(settings: Settings, question: questions.Question, *, as_json: bool) -> int:
+    """Show the answer again and again until interrupted, also while no daemon runs."""
     if as_json or not sys.stdout.isatty():
         while True:
-            body = _status(settings)
+            body = _body(settings, question)
             emit(body + b"\n" if as_json else render(question.show(json.loads(body), asking.now_ms())) + "\n")
             time.sleep(REFRESH)
     from rich.live import Live
@@ -36,7 +35,7 @@ def watch(settings: Settings, *, as_json: bool) -> int:
     console = styled.console()
     with Live(console=console, auto_refresh=False, screen=False) as view:
         while True:
-            page = question.show(json.loads(_status(settings)), asking.now_ms())
+            page = question.show(json.loads(_body(settings, question)), asking.now_ms())
             view.update(styled.page(page, console.width), refresh=True)
             time.sleep(REFRESH)
 
@@ -85,11 +84,13 @@ def _wait_for(client: Client) -> None:
             return
 
 
-def _status(settings: Settings) -> bytes:
+def _body(settings: Settings, question: questions.Question) -> bytes:
     try:
-        return asking.client_for(settings).fetch("/v1/status")
+        return asking.client_for(settings).fetch(question.target)
     except DaemonNotRunning as error:
-        return offline.dumps(offline.status(settings, error))
+        if question.name == "status":
+            return offline.dumps(offline.status(settings, error))
+        return offline.dumps(offline.answer(question, settings))
 
 
 def _show_json(one: Any) -> None:

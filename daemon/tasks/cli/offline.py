@@ -9,13 +9,13 @@ from typing import Any
 
 from tasks import analytics, history, rollups, tracker
 from tasks.cli.questions import Question
-from tasks.client import DaemonSilent
+from tasks.client import START_HINT, DaemonSilent
 from tasks.config import Settings
 from tasks.database import Reader
-from tasks.errors import DaemonNotRunning, StoreUnavailable
+from tasks.errors import DaemonNotRunning, NoSuchTask, StoreUnavailable
 from tasks.spool import Quarantine, QuarantinedFile, Spool
 from tasks.spool.directory import FULL_MARKER
-from tasks.words import SessionStatus
+from tasks.words import PrivacyLevel, SessionStatus, TaskStatus
 
 #: As in the API.
 QUARANTINE_FIELDS = ("id", "name", "reason", "detail", "size", "quarantined_at", "sha256", "version")
@@ -38,10 +38,47 @@ def session(id_: str, settings: Settings) -> Any:
         return history.session(reader.query, id_)
 
 
+def task(id_: str, settings: Settings) -> Any:
+    with _reader(settings) as reader:
+        found = history.task(reader.query, id_)
+    return found | {"why": _why(found)}
+
+
+def activity(id_: str, settings: Settings) -> Any:
+    with _reader(settings) as reader:
+        return history.activity(reader.query, history.whole_task_id(reader.query, id_))[2]
+
+
+def output(id_: str, settings: Settings, stream: str, attempt: int | None) -> Iterator[str]:
+    """What an agent wrote so far, piece by piece. Raises NoSuchTask, also when that run is not there."""
+    from tasks.config import secret_key
+    from tasks.redaction import Redactor
+
+    with _reader(settings) as reader:
+        whole = history.whole_task_id(reader.query, id_)
+        _, latest, _ = history.run_state(reader.query, whole, attempt)
+    path = settings.runs_dir / whole / str(attempt or latest) / stream
+    if not path.is_file():
+        raise NoSuchTask(f"nothing is there of run {attempt or latest} of task {whole}")
+    written = history.Output(path, Redactor(secret_key(settings), PrivacyLevel.FULL).text)
+    while (text := written.piece(final=True)) is not None:
+        yield text
+
+
+def _why(found: dict[str, Any]) -> str | None:
+    match found["status"]:
+        case "pending" | "queued":
+            return f"no daemon runs: it is started when one does ({START_HINT})"
+        case "running":
+            return "no daemon runs: its agent goes on by itself, and is looked after again when one does"
+        case _:
+            return None
+
+
 def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
-    """`daemon` is null; `ingest` too when there is no database. `silence` is why no daemon answered."""
+    """`daemon` and `pool` are null; `ingest` and `tasks` too when there is no database. `silence` is why no daemon answered."""
     _require_access(settings)
-    ingest, sessions = None, dict.fromkeys(map(str, SessionStatus), 0)
+    ingest, tasks, sessions = None, None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
         with _reader(settings) as reader:
             counters: dict[str, int] = dict(map(tuple, reader.query("SELECT name, value FROM counters")))
@@ -52,11 +89,14 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
                 "degraded": None,
             }
             sessions = history.session_counts(reader.query, now=_now())
+            tasks = history.task_counts(reader.query, now=_now())
     return {
         "daemon": None,
         "spool": spool_status(settings),
         "ingest": ingest,
         "sessions": sessions,
+        "tasks": tasks,
+        "pool": None,
         "watcher": "not answering" if isinstance(silence, DaemonSilent) else "not running",
     }
 
@@ -95,6 +135,12 @@ def _from_file(question: Question, reader: Reader) -> Any:
         case "sessions":
             live = [status for status in SessionStatus if not (values["live"] and status.is_over)]
             return history.sessions(reader.query, statuses=live, limit=values["limit"])
+        case "tasks":
+            statuses = values["statuses"] or list(TaskStatus)
+            live_tasks = [one for one in statuses if not (values["live"] and TaskStatus(one).is_over)]
+            return live_tasks and history.tasks(
+                reader.query, statuses=live_tasks, workflow=values["workflow"], limit=values["limit"]
+            )
         case "tools":
             since = now - round(values["hours"] * rollups.HOUR)
             return tracker.tool_stats(reader.query, since=since)

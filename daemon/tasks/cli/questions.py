@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.cli import views
-from tasks.client import target
+from tasks.client import quote, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Rows that lists have when nothing else is asked for.
 LIMIT = "50"
-#: Most sessions that the API gives at once.
+#: Most sessions, and tasks, that the API gives at once.
 ALL_SESSIONS = 1000
 
 
@@ -34,14 +34,29 @@ class Question:
 
     def note(self, answer: Any) -> str | None:
         """What to say about an answer that may not be all there is."""
-        shown = len(answer) if self.name == "sessions" else 0
+        shown = len(answer) if self.name in ("sessions", "tasks") else 0
         if not shown or shown < self.values["limit"] or shown >= ALL_SESSIONS:
             return None
-        return f"{shown} session{'s' * (shown > 1)} shown, --limit or --all shows more"
+        options = "--limit or --all" if self.name == "sessions" else "--limit"
+        return f"{shown} {self.name[:-1]}{'s' * (shown > 1)} shown, {options} shows more"
 
 
 def status() -> Question:
-    return Question("status", "/v1/status", views.status)
+    from tasks.cli import overview
+
+    return Question("status", "/v1/status", overview.status)
+
+
+def tasks(
+    *, statuses: Sequence[str] = (), live: bool = False, workflow: str | None = None, limit: str = LIMIT
+) -> Question:
+    from tasks.cli import taskviews
+
+    where = target("/v1/tasks", live=live or None, workflow=workflow, limit=limit)
+    where += "".join(f"&status={quote(one)}" for one in statuses)
+    return Question(
+        "tasks", where, taskviews.tasks, statuses=list(statuses), live=live, workflow=workflow, limit=int(limit)
+    )
 
 
 def sessions(*, live: bool = False, limit: str = LIMIT) -> Question:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 READERS: dict[str, dict[str, bool]] = {
     "status": {},
     "sessions": {"--live": False, "--limit": True},
+    "tasks": {"--live": False, "--limit": True},
     "tools": {"--hours": True},
     "errors": {"--days": True},
     "events": {"--limit": True},
@@ -95,8 +96,9 @@ def _values(options: dict[str, bool], arguments: list[str]) -> dict[str, str] | 
 def _question(name: str, values: dict[str, str]) -> Question:
     from tasks.cli import questions
 
-    if name == "sessions":
-        return questions.sessions(live="live" in values, limit=values.get("limit", questions.LIMIT))
+    if name in ("sessions", "tasks"):
+        listing = questions.sessions if name == "sessions" else questions.tasks
+        return listing(live="live" in values, limit=values.get("limit", questions.LIMIT))
     make = {
         "status": questions.status,
         "tools": questions.tools,

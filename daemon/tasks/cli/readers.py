@@ -58,7 +58,7 @@ def status(data_dir: str | None, watch: bool, as_json: bool) -> int:
     if watch:
         from tasks.cli import live
 
-        return live.watch(asking.settings_for(data_dir), as_json=as_json)
+        return live.watch(asking.settings_for(data_dir), questions.status(), as_json=as_json)
     return asking.answer(questions.status(), data_dir, as_json=as_json)
 
 

@@ -16,9 +16,9 @@ _STYLES = {"": "", GOOD: "green", NOTICE: "yellow", BAD: "bold red", FAINT: "dim
 _FRAME, _NARROWEST = 3, 8
 
 
-def console() -> Console:
-    """For stdout. NO_COLOR and TERM are respected."""
-    return Console(highlight=False, markup=False, emoji=False)
+def console(*, stderr: bool = False) -> Console:
+    """For stdout, or stderr. NO_COLOR and TERM are respected."""
+    return Console(highlight=False, markup=False, emoji=False, stderr=stderr)
 
 
 def page(blocks: Sequence[Block], width: int) -> Group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
 from tasks.cli.quickjson import spelled
-from tasks.cli.text import ago, count, milliseconds, moment, size, span
+from tasks.cli.text import ago, count, milliseconds, moment, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
-#: Seconds for which an event may wait in the spool before that deserves attention.
-LATE = 10.0
-
-_STATUS_TONES = {
+STATUS_TONES = {
     "waiting_permission": NOTICE,
     "waiting_input": NOTICE,
     "working": GOOD,
@@ -26,69 +23,10 @@ _STATUS_TONES = {
     "lost": BAD,
     "ended": FAINT,
 }
-_OVER = ("ended", "failed", "lost")
+OVER = ("ended", "failed", "lost")
 
 #: Between the columns of a line that stands alone.
 GAP = Cell("  ")
-
-
-def status(answer: Record, now: int) -> list[Block]:
-    facts = Facts()
-    daemon, spool, ingest = answer["daemon"], answer["spool"], answer["ingest"]
-    if daemon is None:
-        facts.add("daemon", Cell(answer["watcher"], BAD))
-    else:
-        facts.add(
-            "daemon",
-            Cell("running", GOOD),
-            f", pid {daemon['pid']}, version {daemon['version']}, up {span(daemon['uptime_s'])}",
-        )
-        facts.add("data", f"{daemon['data_dir']} (privacy: {daemon['privacy']})")
-    facts.add("spool", *_waiting(spool))
-    facts.add("dropped", Cell(count(spool["dropped"], "event"), BAD if spool["dropped"] else ""))
-    facts.add("quarantined", Cell(count(spool["quarantined"], "file"), NOTICE if spool["quarantined"] else ""))
-    if ingest is not None:
-        duplicates = f", {count(ingest['duplicates'], 'duplicate')} ignored" if ingest["duplicates"] else ""
-        facts.add("events", f"{ingest['events_total']:,} stored{duplicates}")
-        last = ingest["last_event_at"]
-        facts.add("last event", f"{moment(last)} ({ago(last, now)})" if last is not None else Cell("none yet", NOTICE))
-        if ingest["degraded"]:
-            facts.add("ingest", Cell(f"waiting: {ingest['degraded']}", BAD))
-        elif daemon is not None:
-            facts.add("ingest", Cell("ok", GOOD))
-    facts.add("sessions", *_session_counts(answer["sessions"]))
-    if daemon is not None:
-        watcher = answer["watcher"]
-        facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
-    return [facts]
-
-
-def _waiting(spool: Record) -> list[Cell]:
-    first = [Cell("FULL, hooks drop events; ", BAD)] if spool["full"] else []
-    if not spool["pending"]:
-        return [*first, Cell("nothing waiting")]
-    oldest = spool["oldest_age_s"] or 0.0
-    text = f"{count(spool['pending'], 'event')} waiting ({size(spool['bytes'])}), the oldest for {span(oldest)}"
-    return [*first, Cell(text, BAD if oldest > LATE else "")]
-
-
-def _session_counts(counts: Mapping[str, int]) -> list[Cell]:
-    permission, typed = counts.get("waiting_permission", 0), counts.get("waiting_input", 0)
-    pieces = []
-    if permission or typed:
-        kinds = [f"{permission} for a permission"] * bool(permission) + [f"{typed} for an answer"] * bool(typed)
-        pieces.append(Cell(f"{permission + typed} waiting for a person ({', '.join(kinds)})", NOTICE))
-    shown = [name for name in counts if counts[name] and not name.startswith("waiting_")]
-    pieces += [Cell(f"{counts[name]} {name}", _STATUS_TONES.get(name, "")) for name in shown if name not in _OVER]
-    if not pieces:
-        pieces.append(Cell("none live"))
-    over = [Cell(f"{counts[name]} {name}", _STATUS_TONES[name]) for name in shown if name in _OVER]
-    line = _joined(pieces)
-    return [*line, Cell("; last 24 hours: "), *_joined(over)] if over else line
-
-
-def _joined(pieces: Sequence[Cell]) -> list[Cell]:
-    return [part for piece in pieces for part in (Cell(", "), piece)][1:]
 
 
 def sessions(answer: Sequence[Record], now: int) -> list[Block]:
@@ -99,16 +37,16 @@ def sessions(answer: Sequence[Record], now: int) -> list[Block]:
     ]  # fmt: skip
     table = Table("", columns, "no sessions")
     for one in answer:
-        pid = "-" if one["pid"] is None or one["status"] in _OVER else one["pid"]
+        pid = "-" if one["pid"] is None or one["status"] in OVER else one["pid"]
         table.add(
-            _id(one["session_uuid"]), _status(one["status"]), _moment(one["status_since"], now), _doing(one),
-            _folder(one["cwd"]), one["task_id"] or "-", pid, one["events"], one["prompts"],
-            _moment(one["last_event_at"], now),
+            short_id(one["session_uuid"]), _status(one["status"]), when(one["status_since"], now), _doing(one),
+            folder(one["cwd"]), one["task_id"] or "-", pid, one["events"], one["prompts"],
+            when(one["last_event_at"], now),
         )  # fmt: skip
     return [table]
 
 
-def _folder(path: str | None) -> Cell:
+def folder(path: str | None) -> Cell:
     """The whole path; where room is short its end, which tells projects apart."""
     if not path:
         return Cell("-")
@@ -149,9 +87,7 @@ def _running(answer: Record, now: int) -> Table:
     columns = [Column("tool"), Column("since"), Column("agent"), Column("parameters", flexible=True)]
     table = Table("running", columns, "")
     for call in answer["running"]:
-        table.add(
-            call["tool_name"], _moment(call["started_at"], now), call["agent_id"] or "-", call["parameters"] or "-"
-        )
+        table.add(call["tool_name"], when(call["started_at"], now), call["agent_id"] or "-", call["parameters"] or "-")
     return table
 
 
@@ -163,8 +99,8 @@ def _subagents(answer: Record, now: int) -> Table:
     table = Table("subagents", columns, "")
     for agent in answer["subagents"]:
         table.add(
-            agent["agent_id"], agent["agent_type"] or "-", _status(agent["status"]), _moment(agent["started_at"], now),
-            _moment(agent["ended_at"], now), agent["detail"] or "-",
+            agent["agent_id"], agent["agent_type"] or "-", _status(agent["status"]), when(agent["started_at"], now),
+            when(agent["ended_at"], now), agent["detail"] or "-",
         )  # fmt: skip
     return table
 
@@ -177,7 +113,7 @@ def _changes(answer: Record) -> Table:
     table = Table("changes of status", columns, "")
     for change in answer["changes"]:
         table.add(
-            moment(change["timestamp"]), change["agent_id"] or "-", _status(change["status"]), _words(change["previous"]),
+            moment(change["timestamp"]), change["agent_id"] or "-", _status(change["status"]), words(change["previous"]),
             change["cause"], change["detail"] or "-",
         )  # fmt: skip
     return table
@@ -218,7 +154,7 @@ def failures(answer: Sequence[Record], now: int) -> list[Block]:
     table = Table("", columns, "no failed calls")
     for one in answer:
         table.add(
-            _moment(one["timestamp"], now), _id(one["session_uuid"]), one["tool_name"], Cell(one["error_category"], BAD),
+            when(one["timestamp"], now), short_id(one["session_uuid"]), one["tool_name"], Cell(one["error_category"], BAD),
             _unwrapped(one["error"]), one["parameters"] or "-",
         )  # fmt: skip
     return [table]
@@ -241,8 +177,8 @@ def event(one: Record) -> list[Cell]:
         Cell(one["seq"], FAINT),
         Cell(moment(one["timestamp"]), short=moment(one["timestamp"])[11:]),
         Cell(one["kind"], BAD if "Fail" in one["kind"] else STRONG),
-        _id(one["session_uuid"]),
-        _id(one["agent_id"]),
+        short_id(one["session_uuid"]),
+        short_id(one["agent_id"]),
         Cell(one["tool_name"] or "-"),
         Cell(_details(one)),
     ]
@@ -296,28 +232,28 @@ def quarantined(answer: Sequence[Record], now: int) -> list[Block]:
     table = Table("", columns, "nothing is quarantined")
     for one in answer:
         table.add(
-            one["id"], _moment(one["quarantined_at"], now), Cell(one["reason"], NOTICE), size(one["size"]), one["name"],
+            one["id"], when(one["quarantined_at"], now), Cell(one["reason"], NOTICE), size(one["size"]), one["name"],
             one["detail"] or "-",
         )  # fmt: skip
     return [table]
 
 
-def _id(id_: str | None) -> Cell:
+def short_id(id_: str | None) -> Cell:
     return Cell(id_ or "-", short=(id_ or "-")[:8])
 
 
 def _status(word: str) -> Cell:
-    return Cell(_words(word), _STATUS_TONES.get(word, ""))
+    return Cell(words(word), STATUS_TONES.get(word, ""))
 
 
-def _words(word: str | None) -> str:
+def words(word: str | None) -> str:
     return word.replace("_", " ") if word else "-"
 
 
-def _moment(then: int | None, now: int) -> Cell:
+def when(then: int | None, now: int) -> Cell:
     return Cell("-") if then is None else Cell(moment(then), short=ago(then, now))
 
 
 def _doing(one: Record) -> str:
     running = ", ".join(f"{call['tool_name']} {call['parameters'] or ''}".strip() for call in one["running"])
-    return running or ("-" if one["status"] in _OVER else one["status_detail"]) or "-"
+    return running or ("-" if one["status"] in OVER else one["status_detail"]) or "-"
