@@ -344,6 +344,22 @@ async def test_an_id_that_is_taken_is_drawn_again(data: Path) -> None:
         assert list((data / "runs/cccccc").iterdir()) == []
 
 
+async def test_an_id_whose_branch_is_there_is_drawn_again(data: Path, tmp_path: Path) -> None:
+    repository, plain = tmp_path / "repository", tmp_path / "plain"
+    plain.mkdir()
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (
+        ("init", "-q", str(repository)), ("-C", str(repository), *author, "commit", "-q", "--allow-empty", "-m", "one"),
+        ("-C", str(repository), "branch", "task/aaaaaa"), ("-C", str(repository), "pack-refs", "--all"),
+    ):  # fmt: skip
+        subprocess.run(["git", *command], check=True)
+    draws = iter(["aaaaaa", "bbbbbb", "aaaaaa", "aaaaaa", "cccccc"])
+    async with TaskManager(data, draw=lambda: next(draws)) as manager:
+        assert (await manager.create_task(1, "work", workspace=repository)).task_id == "bbbbbb"
+        assert (await manager.create_task(1, "work", workspace=repository, isolate=False)).task_id == "aaaaaa"
+        assert (await manager.create_task(1, "work", workspace=plain)).task_id == "cccccc"
+
+
 async def test_an_id_whose_row_is_there_without_its_folder_is_drawn_again(data: Path) -> None:
     draws = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
     async with TaskManager(data, draw=lambda: next(draws)) as manager:

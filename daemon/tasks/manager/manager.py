@@ -15,6 +15,7 @@ from tasks.database import Connection, Database, Value
 from tasks.errors import ProbeError, TasksError
 from tasks.manager import activity, asked, prompts, statements, transitions
 from tasks.manager.asked import Asked
+from tasks.manager.branches import branch_exists
 from tasks.manager.ledger import RunLedger
 from tasks.manager.stopping import end_processes
 from tasks.manager.store import now_ms
@@ -55,12 +56,12 @@ class TaskManager(RunLedger):
         database: Database | None = None,
         settings: Settings | None = None,
         draw: Callable[[], str] = draw_id,
-        taken: Callable[[str, str], bool] | None = None,
+        taken: Callable[[str, str], bool] = branch_exists,
     ) -> None:
         super().__init__(data_dir, database=database, settings=settings)
         #: makes ids; must give 6 hexadecimal characters
         self._draw = draw
-        #: whether an id cannot be used in a workspace, because a branch of that name is there; called in a thread
+        #: whether an id cannot be used in a workspace because its branch is there; called in a thread
         self._taken = taken
         self._latest = 0
 
@@ -227,7 +228,7 @@ class TaskManager(RunLedger):
 
     def _claim(self, task_id: str, wanted: Asked) -> bool:
         """Store the prompt under an id that nobody else has; False: it is taken."""
-        if self._taken is not None and wanted.workspace is not None and self._taken(task_id, wanted.workspace):
+        if wanted.isolate and wanted.workspace is not None and self._taken(task_id, wanted.workspace):
             return False
         return prompts.write(self._runs_dir, task_id, wanted.description)
 
