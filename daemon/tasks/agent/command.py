@@ -31,7 +31,9 @@ def launch(
     max_turns: int | None = None,
     hooks: Mapping[str, object] | None = None,
 ) -> Launch:
-    """The call for one run. `model`, `budget_usd` and `max_turns` of the task come before those of the settings.
+    """The call for one run. `model`, `budget_usd` and `max_turns` come before those of the settings; 0 means no limit.
+
+    The client counts dollars and turns of this one process, also when it goes on with a session.
 
     Without a configured command it is the Claude Code client `program` (default: `claude`). `session` is a UUID; the
     client refuses one that it has seen before, unless `resume` says to go on with it. `hooks` is the table of that name
@@ -47,7 +49,9 @@ def launch(
         argv = tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in settings.command)
         return Launch(argv, dict(settings.environment))
     argv = (program or "claude", "-p", "--output-format", "stream-json", "--verbose", option, session)
-    options = _options(settings, model, budget_usd or settings.budget_usd, max_turns or settings.max_turns, hooks)
+    budget_usd = settings.budget_usd if budget_usd is None else budget_usd
+    max_turns = settings.max_turns if max_turns is None else max_turns
+    options = _options(settings, model, budget_usd, max_turns, hooks)
     return Launch((*argv, *options), dict(settings.environment))
 
 

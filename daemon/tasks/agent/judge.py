@@ -42,8 +42,9 @@ def judge(settings: AgentSettings, reader: OutputReader, exit_status: int | None
     """How the run ended whose output `reader` has read; `errors` is the end of its stderr.
 
     `exit_status` is as the shell has it (128 + n: ended by signal n), None when it is not known. A client is judged by its
-    last result, never by its exit status alone; a command whose output is text by its exit status.
+    last result, never by its exit status alone; a command whose output is text by its exit status. Ends the reading.
     """
+    reader.finish()
     if settings.command and settings.output == "text":
         if exit_status == 0:
             return Judgement(COMPLETED, reader.last_lines)
@@ -54,9 +55,9 @@ def judge(settings: AgentSettings, reader: OutputReader, exit_status: int | None
 
 
 def _by_result(result: AgentResult, reader: OutputReader, errors: str) -> Judgement:
-    words = result.text or _tail(errors)
+    words = " ".join((result.text or _tail(errors)).split())
     if reader.limit is not None:
-        return Judgement(LIMITED, reader.limit.text)
+        return Judgement(LIMITED, words)
     if result.subtype == "error_max_turns" or result.terminal_reason == "max_turns":
         return Judgement(Failure.MAX_TURNS, words or "the agent took all the turns it may take")
     if result.subtype == "error_max_budget_usd" or result.terminal_reason == "budget_exhausted":
@@ -66,17 +67,17 @@ def _by_result(result: AgentResult, reader: OutputReader, errors: str) -> Judgem
         said = ": ".join(filter(None, (reason, words)))
         return Judgement(Failure.AGENT_ERROR, said or "the agent failed and did not say why", _session_trouble(words))
     if result.turns == 0:
-        return Judgement(Failure.AGENT_ERROR, _no_turn(result))
+        return Judgement(Failure.AGENT_ERROR, _no_turn(result, words))
     return Judgement(COMPLETED, result.text)
 
 
-def _no_turn(result: AgentResult) -> str:
+def _no_turn(result: AgentResult, words: str) -> str:
     if result.local_command:
         return (
             f"the client took the prompt for its own command /{result.local_command}, so no agent worked; "
             "begin the description with another character than a slash"
         )
-    return f"the prompt never reached the agent: {result.text or 'a hook or a command of the client answered it'}"
+    return f"the prompt never reached the agent: {words or 'a hook or a command of the client answered it'}"
 
 
 def _without_result(exit_status: int | None, errors: str, ended: str) -> Judgement:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tasks.agent.values import amount, count, mapping, sequence, text
+from tasks.agent.values import amount, count, mapping, sequence, text, words
 
 #: Characters of a note.
 LONGEST_NOTE = 200
@@ -15,7 +15,7 @@ _WINDOW = 4096
 _CONTROL = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 #: The argument that tells best what a tool was asked to do, by name, best first.
 _SUBJECTS = (
-    "command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description", "skill", "subject",
+    "command", "file_path", "notebook_path", "pattern", "path", "url", "query", "description", "skill", "subject",
     "prompt",
 )  # fmt: skip
 
@@ -37,9 +37,9 @@ class Note:
     kind: NoteKind
 
 
-def one_line(words: str, *, mark: str = "", redact: Callable[[str], str] | None = None) -> str:
-    """`words` behind `mark` on one line of at most 200 characters, redacted before it is cut."""
-    line = _CONTROL.sub(" ", words[:_WINDOW]).strip()
+def one_line(what: str, *, mark: str = "", redact: Callable[[str], str] | None = None) -> str:
+    """`what` behind `mark` on one line of at most 200 characters, redacted before it is cut."""
+    line = _CONTROL.sub(" ", what[:_WINDOW]).strip()
     line = mark + (redact(line) if redact else line)
     return line if len(line) <= LONGEST_NOTE else line[: LONGEST_NOTE - 1] + "…"
 
@@ -54,8 +54,8 @@ def of_message(line: Mapping[str, object]) -> Iterator[tuple[NoteKind, str, str]
     content = message.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else sequence(content)
     for block in map(mapping, blocks):
-        if block.get("type") == "text" and (words := _first_line(text(block.get("text")))):
-            yield NoteKind.SAID, mark, words
+        if block.get("type") == "text" and (said := _first_line(text(block.get("text")))):
+            yield NoteKind.SAID, mark, said
         elif block.get("type") == "tool_use":
             yield NoteKind.TOOL, mark, _call(block)
 
@@ -72,11 +72,11 @@ def of_system(line: Mapping[str, object]) -> Iterator[tuple[NoteKind, str]]:
             yield NoteKind.OTHER, f"denied: {text(line.get('tool_name'))}: {_first_line(reason)}"
         case "task_notification":
             summary = _first_line(text(line.get("summary")))
-            yield NoteKind.OTHER, f"background work {text(line.get('status')) or 'ended'}: {summary}"
+            yield NoteKind.OTHER, f"side work {text(line.get('status')) or 'ended'}: {summary}"
         case "compact_boundary":
             yield NoteKind.OTHER, "the conversation was compacted"
         case "informational" if line.get("level") == "warning":
-            yield NoteKind.OTHER, _first_line(text(line.get("content")))
+            yield NoteKind.OTHER, words(line.get("content"))
 
 
 def _retry(line: Mapping[str, object]) -> str:
@@ -91,11 +91,11 @@ def _call(block: Mapping[str, object]) -> str:
     arguments = mapping(block.get("input"))
     name = text(block.get("name")) or "?"
     for subject in _SUBJECTS:
-        if words := text(arguments.get(subject)).strip():
-            return f"{name}: {words}"
-    first = next((words for value in arguments.values() if (words := text(value).strip())), "")
+        if value := text(arguments.get(subject)).strip():
+            return f"{name}: {value}"
+    first = next(filter(None, (text(value).strip() for value in arguments.values())), "")
     return f"{name}: {first}" if first else name
 
 
-def _first_line(words: str) -> str:
-    return words.strip().partition("\n")[0]
+def _first_line(what: str) -> str:
+    return what.strip().partition("\n")[0]

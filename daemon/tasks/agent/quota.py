@@ -1,4 +1,4 @@
-"""Finds out that a usage limit or the API's capacity ended a run, and when it goes on."""
+"""Finds out that a run ended because the API would not or could not serve it now, and when it goes on."""
 
 import re
 import zoneinfo
@@ -10,12 +10,13 @@ from tasks.agent.result import AgentResult
 
 #: Milliseconds. No limit lasts longer; what names a later moment is wrong or was misread.
 FARTHEST = 62 * 24 * 3600 * 1000
-#: HTTP: too many requests, overloaded. The client has tried ten times by itself before it gives up.
-_STATUSES = (429, 529)
+#: HTTP: too many requests, no service, overloaded. The client has tried ten times, for three minutes, before it gives up.
+_STATUSES = (429, 502, 503, 504, 529)
+_ERRORS = ("usage_limit_reached", "connection_failed")
 #: What clients that tell no status say, and refusals that come with another one.
 _LIMIT = re.compile(
     r"\bhit your\b[^|]{0,80}\blimit\b|(?<!context )\blimit reached\b|\busage limits?\b|\bout of (?:extra )?usage\b|"
-    r"\brate[ _-]limit|\btemporarily limiting requests\b|\boverloaded\b",
+    r"\brate[ _-]limit|\btemporarily limiting requests\b|\boverloaded\b|^API Error: (?:Connection|Can't reach)\b",
     re.IGNORECASE,
 )
 
@@ -29,7 +30,7 @@ _DAY = re.compile(
     rf"({'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s+(\d{{1,2}})(?![\d:])(?:,?\s+(\d{{4}})(?!\d))?", re.IGNORECASE
 )
 _ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
-_BETWEEN = re.compile(r"(?:,?\s*(?:at\s+)?|T)", re.IGNORECASE)
+_BETWEEN = re.compile(r"T|,?\s*(?:at\s+)?", re.IGNORECASE)
 _CLOCK = re.compile(
     r"(\d{1,2})(?::(\d{2}))?(?::\d{2})?\s*([ap])\.?m\b|(\d{1,2}):(\d{2})(?::\d{2})?(?!\d)", re.IGNORECASE
 )
@@ -39,7 +40,10 @@ _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])(\d{1,2})(?::?(\d{2}))?", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit that ended a run. The same session can go on once it is over."""
+    """What ended a run and passes by itself: a limit of usage, or an API that is overloaded or out of reach.
+
+    The same session can go on once it is over.
+    """
 
     #: epoch milliseconds, in the future when this was read; None: no time was named, or it has passed
     resets_at: int | None
@@ -48,13 +52,13 @@ class Limit:
 
 
 def is_limit(result: AgentResult) -> bool:
-    """Whether a limit ended the run: the API refused, and that is why the client gave up.
+    """Whether the client gave up because of what passes by itself.
 
     The agent's own words never count: an error of this kind carries the client's words.
     """
     if not result.is_error or result.subtype != "success":
         return False
-    if result.api_status in _STATUSES:
+    if result.api_status in _STATUSES or result.api_error in _ERRORS:
         return True
     says_so = _LIMIT.search(result.text) is not None
     return says_so and (result.api_status is None or _RESET.search(result.text) is not None)

@@ -159,7 +159,10 @@ class OutputReader:
                 named = parse_reset(result.text, said, self._zone)
                 resets = sane(named, now) if named else None
             self.limit = Limit(resets, result.text)
-        self._note(NoteKind.RESULT, result.text, "failed: " if result.is_error else "done: ")
+        if result.is_error:
+            self._note(NoteKind.RESULT, result.text or "no reason given", "failed: ")
+        else:
+            self._note(NoteKind.RESULT, f"done: {result.turns} turns, ${result.cost_usd:.4f}")
 
     def _keep(self, line: bytes) -> None:
         words = line[: 4 * _KEPT_CHARACTERS].decode("utf-8", "replace")[:_KEPT_CHARACTERS]

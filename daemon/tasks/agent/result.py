@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tasks.agent.values import BIGGEST, amount, count, mapping, sequence, text
+from tasks.agent.values import BIGGEST, amount, count, mapping, sequence, text, words
 
-#: What the client puts behind the reason when a hook blocked a prompt.
-_BLOCKED_PROMPT = "\n\nOriginal prompt:"
+#: How errors begin that are for the client's makers only.
+_DIAGNOSTIC = "[ede_diagnostic]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class AgentResult:
     cost_usd: float
     #: HTTP status of the API's last refusal
     api_status: int | None = None
+    #: the client's word for what went wrong with the API, as far as it has one
+    api_error: str | None = None
     #: the client's own command that the prompt was taken for, without the slash
     local_command: str | None = None
 
@@ -66,6 +68,7 @@ class Totals:
             cache_write_tokens=_sum(models, "cacheCreationInputTokens"),
             cost_usd=cost,
             api_status=count(line.get("api_error_status")) or None,
+            api_error=text(line.get("api_error")) or None,
             local_command=text(line.get("local_command")) or None,
         )
 
@@ -79,5 +82,7 @@ def _sum(models: Iterable[Mapping[str, object]], name: str) -> int:
 
 
 def _words(line: Mapping[str, object]) -> str:
-    words = text(line.get("result")).partition(_BLOCKED_PROMPT)[0].strip()
-    return words or "; ".join(filter(None, (text(error).strip() for error in sequence(line.get("errors")))))
+    errors = (text(error).strip() for error in sequence(line.get("errors")))
+    return words(line.get("result")) or "; ".join(
+        error for error in errors if error and not error.startswith(_DIAGNOSTIC)
+    )

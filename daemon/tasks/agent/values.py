@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 #: what the store can hold
 BIGGEST = (1 << 63) - 1
+#: what the client puts behind the reason when a hook blocked a prompt
+_BLOCKED_PROMPT = "\n\nOriginal prompt:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -20,6 +22,11 @@ def sequence(value: object) -> Sequence[object]:
 def text(value: object) -> str:
     """A string that can be encoded; empty for everything else."""
     return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else ""
+
+
+def words(value: object) -> str:
+    """What the client says to a person, without the prompt that it repeats."""
+    return text(value).partition(_BLOCKED_PROMPT)[0].strip()
 
 
 def count(value: object) -> int:
