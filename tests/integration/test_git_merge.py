@@ -859,12 +859,12 @@ def test_branch_that_others_move_all_the_time_still_gets_the_merge(repository: R
     assert log == ["m", *(f"other {number}" for number in reversed(range(7))), "first"]
 
 
-@pytest.mark.parametrize("action", ["commit", "switch", "check out", "edit", "edit ignored"])
+@pytest.mark.parametrize("action", ["commit", "switch", "switch and commit", "check out", "edit", "edit ignored"])
 def test_user_who_works_between_two_steps_loses_nothing(repository: Repository, action: str) -> None:
     branch = repository.task("1", "new.txt", "new\n", "folder/b.txt", "b2\n", "x.log", "theirs\n")
     if action == "check out":
         repository.git("checkout", "-q", "--detach")
-    done: list[str] = []
+    start, done = repository.tip(), list[str]()
 
     def step(name: str) -> None:
         if (name != "intended" and not (action == "check out" and name == "committed")) or done:
@@ -872,9 +872,10 @@ def test_user_who_works_between_two_steps_loses_nothing(repository: Repository, 
         done.append(name)
         if action == "commit":
             repository.save("mine.txt", "mine\n")
-        elif action == "switch":
+        elif action.startswith("switch"):
             repository.git("checkout", "-q", "-b", "other")
-            repository.save("mine.txt", "mine\n")
+            if action.endswith("commit"):
+                repository.save("mine.txt", "mine\n")
         elif action == "check out":
             repository.git("checkout", "-q", "main")
         elif action == "edit":
@@ -896,4 +897,5 @@ def test_user_who_works_between_two_steps_loses_nothing(repository: Repository, 
         assert repository.git("show", "main:new.txt") == "new"
         assert repository.git("status", "--porcelain") == ""
         assert action != "commit" or repository.git("show", "main:mine.txt") == "mine"
-        assert action != "switch" or repository.git("show", "other:mine.txt") == "mine"
+        assert action != "switch" or repository.tip("other") == start
+        assert action != "switch and commit" or repository.git("rev-parse", "other~1") == start
