@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .rig.daemon import Daemon
+from .rig.work import Work
 
 
 @pytest.fixture
@@ -43,3 +44,12 @@ def new_daemon(folder: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """Not started yet."""
     return new_daemon()
+
+
+@pytest.fixture
+def work(daemon: Daemon, folder: Path) -> Iterator[Work]:
+    """A repository and a configuration for tasks; the daemon is not started yet. No agent outlives the test."""
+    work = Work(daemon, folder)
+    yield work
+    daemon.kill()
+    work.kill_agents()

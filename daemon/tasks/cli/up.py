@@ -15,21 +15,22 @@ from tasks.errors import EXIT_FAILED, EXIT_OK, TasksError
 @click.command()
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="auto, text or json.")
+@click.option("--stop-agents", is_flag=True, help="End the agents of tasks together with the daemon.")
 @click.pass_obj
-def up(data_dir: str | None, log_level: str | None, log_format: str | None) -> None:
-    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+def up(data_dir: str | None, log_level: str | None, log_format: str | None, stop_agents: bool) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C. Agents at work go on, and the next daemon adopts them."""
     # Until the daemon handles it itself there is nothing to finish.
     signal.signal(signal.SIGTERM, lambda *_: _end(EXIT_OK))
-    _end(_run(data_dir, {"log_level": log_level, "log_format": log_format}))
+    _end(_run(data_dir, {"log_level": log_level, "log_format": log_format}, stop_agents=stop_agents))
 
 
-def _run(data_dir: str | None, options: dict[str, str | None]) -> int:
+def _run(data_dir: str | None, options: dict[str, str | None], *, stop_agents: bool) -> int:
     try:
         chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         settings = config.load(data_dir=data_dir, **chosen)
         from tasks import daemon
 
-        return daemon.run(settings)
+        return daemon.run(settings, stop_agents=stop_agents)
     except TasksError as error:
         from tasks.cli.app import say
 

@@ -12,16 +12,23 @@ from pathlib import Path
 
 import uvloop
 
-from tasks import __version__, config
+from tasks import __version__, config, runner
 from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
 from tasks.config import Settings
 from tasks.daemon import logs, signals
 from tasks.daemon.lock import InstanceLock
 from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
+from tasks.enforcer import WorkflowEnforcer
 from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable, TasksError
+from tasks.git import GitTracker, Merger, Worktrees
 from tasks.ingest import Ingest
+from tasks.install import hooks as recorder
+from tasks.install.for_agents import missing_hooks
+from tasks.install.programs import find_client
+from tasks.manager import TaskManager
 from tasks.notify import Notifier
 from tasks.redaction import Redactor
+from tasks.runner import Dispatcher, Parts
 from tasks.spool import Doorbell, Quarantine, Spool
 from tasks.supervisor import INTERVAL, Supervisor
 
@@ -42,21 +49,24 @@ OPEN_FILES = 8192
 _OWN_VARIABLES = ("PYTHONSAFEPATH",)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, stop_agents: bool = False) -> int:
     """Run the daemon until it is told to stop. Returns the exit code of a clean stop.
+
+    Agents outlive it, unless `stop_agents` says that they end with it.
 
     Raises AlreadyRunning, ConfigError, SchemaTooNew, StoreUnavailable, StoreCorrupt; anything else is a bug, and the
     process must not outlive it.
     """
     logs.configure(settings.log)
-    os.umask(0o077)
+    # What agents get: the files that they write are their user's, not ours.
+    umask = os.umask(0o077)
     for name in _OWN_VARIABLES:
         os.environ.pop(name, None)
     _raise_open_files()
     # Not closed: that would wait for threads, which may hang, and the process ends now anyway.
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        runner.run(Daemon(settings, Notifier.from_environment()).run())
+        loop.run(Daemon(settings, Notifier.from_environment(), umask=umask, stop_agents=stop_agents).run())
     except BaseExceptionGroup as group:
         raise _first_of(group) from group
     return EXIT_OK
@@ -84,11 +94,16 @@ def _leave_within(seconds: float, code: int, message: str) -> None:
 class Daemon:
     """Everything that runs, built in one place."""
 
-    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+    def __init__(
+        self, settings: Settings, notifier: Notifier, *, umask: int = 0o022, stop_agents: bool = False
+    ) -> None:
         self._settings = settings
         self._notifier = notifier
+        self._umask = umask
+        self._stop_agents = stop_agents
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
+        self._wake_dispatcher = asyncio.Event()
         #: loop name → monotonic seconds of its last turn
         self._turns: dict[str, float] = {}
 
@@ -115,8 +130,18 @@ class Daemon:
         await ingest.start()
         stack.callback(ingest.close)
         doorbell = Doorbell(spool, self._wake.set)
+        dispatcher = self._dispatcher(database, stored)
         context = Context(
-            settings, database, ingest, spool, quarantine, __version__, lambda: doorbell.state, self._wake.set, stored
+            settings,
+            database,
+            ingest,
+            spool,
+            quarantine,
+            __version__,
+            lambda: doorbell.state,
+            self._wake.set,
+            stored,
+            dispatcher=dispatcher,
         )
         supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)
         await stack.enter_async_context(ApiServer(create_app(context), bind_unix_socket(settings.socket_path)))
@@ -126,6 +151,8 @@ class Daemon:
         )
         if note := sqlite_version_note():
             log.debug("%s", note)  # `tasksd doctor` says it where it can be read in peace
+        await dispatcher.start()
+        stack.push_async_callback(dispatcher.stop)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
         try:
@@ -133,6 +160,10 @@ class Daemon:
                 group.create_task(doorbell.run(), name="doorbell")
                 group.create_task(self._every("ingest", POLL_INTERVAL, ingest.step, self._wake), name="ingest")
                 group.create_task(self._every("supervisor", INTERVAL, supervisor.step), name="supervisor")
+                group.create_task(
+                    self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher), name="tasks"
+                )
+                group.create_task(self._retry_merges(dispatcher), name="merges")
                 group.create_task(self._housekeeping(database, quarantine), name="housekeeping")
                 group.create_task(self._feed_watchdog(database, ingest), name="watchdog")
                 group.create_task(self._wait_for_stop(), name="stop")
@@ -148,6 +179,8 @@ class Daemon:
         )
         context.stopping.set()
         stored.ring()
+        if self._stop_agents:
+            await dispatcher.stop_agents()
         try:
             async with asyncio.timeout(STOP_TIMEOUT):
                 await ingest.step()
@@ -155,6 +188,34 @@ class Daemon:
             log.warning("stopping with events left in the spool; the next start reads them")
         else:
             log.info("stopped, the spool is read")
+
+    def _dispatcher(self, database: Database, stored: Bell) -> Dispatcher:
+        settings = self._settings
+        recorder.place_recorder(settings.hooks_dir)
+        environ, home = dict(os.environ), Path.home()
+        tracker = GitTracker(timeout=settings.git.timeout)
+        parts = Parts(
+            settings=settings,
+            database=database,
+            manager=TaskManager(database=database, settings=settings),
+            tracker=tracker,
+            worktrees=Worktrees(settings.worktrees_dir, settings.repository_locks_dir, settings.git),
+            merger=Merger(settings.repository_locks_dir, settings.git),
+            enforcer=WorkflowEnforcer(tracker, rules=settings.enforcement),
+            find_program=lambda: _text(find_client(environ.get("PATH", "").split(":"), home)),
+            missing_hooks=lambda workdir: missing_hooks(workdir, settings.hooks_dir, environ),
+            environ=environ,
+            umask=self._umask,
+            redact=self._redactor.text,
+            changed=stored.ring,
+        )
+        return Dispatcher(parts, wake=self._wake_dispatcher.set)
+
+    async def _retry_merges(self, dispatcher: Dispatcher) -> None:
+        """Not under the watchdog: git has a timeout of its own, and a longer one."""
+        while True:
+            await asyncio.sleep(self._settings.git.retry)
+            await dispatcher.retry_merges()
 
     async def _every(
         self,
@@ -229,6 +290,10 @@ class Daemon:
 
 class _Stopped(Exception):
     """Ends the group of loops."""
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _summary(ingest: Ingest) -> str:

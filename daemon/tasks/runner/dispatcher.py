@@ -1,0 +1,456 @@
+"""Gives tasks to the pool, in an order derived from their rows, and does what people ask about them."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import process
+from tasks.errors import (
+    ImpossibleTransition,
+    NoCommits,
+    PoolClosed,
+    PoolFull,
+    StoreBusy,
+    StoreUnavailable,
+    TasksError,
+)
+from tasks.manager import Run, Task
+from tasks.pool import AgentPool
+from tasks.process import Liveness, ProcessIdentity, RunFiles
+from tasks.runner.parts import Parts, run_mark
+from tasks.runner.recovery import Action, Found, decide
+from tasks.runner.runner import Ended, Outcome, Runner
+from tasks.runner.settling import Cleaned, Settling
+from tasks.words import MergeState, TaskPriority, TaskStatus
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the rows, when nobody rings.
+INTERVAL = 2.0
+#: Names in daemon_state.
+PAUSED, WORKERS, LIMIT = "pool.paused", "pool.max_agents", "pool.limit"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTask:
+    task_id: str
+    priority: TaskPriority
+    #: from 1; who starts next
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    total_workers: int
+    active_workers: int
+    queued_tasks: int
+    queue_size: int
+    #: by a person
+    paused: bool
+    #: why nothing is started until `hold_until` (epoch milliseconds): a usage limit
+    hold_reason: str | None
+    hold_until: int | None
+    waiting: list[WaitingTask]
+
+
+class Dispatcher:
+    """The pool of the daemon and its tasks. `step` is called again and again; everything else by the API.
+
+    `wake` makes the daemon call `step` soon.
+    """
+
+    def __init__(self, parts: Parts, *, wake: Callable[[], None]) -> None:
+        settings = parts.settings
+        self._parts = parts
+        self._manager = parts.manager
+        self._wake = wake
+        self._settling = Settling(parts)
+        self._runner = Runner(parts, self._settling)
+        self._pool = AgentPool(
+            settings.pool.max_agents,
+            queue_size=settings.pool.queue_size,
+            ageing=settings.pool.ageing,
+            per_workspace=settings.pool.per_workspace,
+            per_agent_type={name: one.max_agents for name, one in settings.agent.types.items() if one.max_agents},
+        )
+        #: tasks that are in the pool, waiting or at work
+        self._given: set[str] = set()
+        self._paused = False
+        self._limit: tuple[int, str] | None = None
+        self._hindered = False
+        #: work that outlives the call that began it
+        self._background: set[asyncio.Task[None]] = set()
+
+    # The loop.
+
+    async def start(self) -> None:
+        """Restore what has to survive a restart and take up the tasks of earlier daemons."""
+        self._paused = bool(await self._manager.get_state(PAUSED))
+        workers = await self._manager.get_state(WORKERS)
+        if isinstance(workers, int):
+            self._pool.resize(workers)
+        limit = await self._manager.get_state(LIMIT)
+        if isinstance(limit, dict) and limit["until"] > _now():
+            self._limit = (limit["until"], limit["reason"])
+        self._apply_pause()
+        await self._recover()
+
+    async def step(self) -> None:
+        """Give queued tasks to the pool and notice what others decided. What the store cannot do waits."""
+        try:
+            if self._limit is not None and self._limit[0] <= _now():
+                await self._end_limit()
+            await self._give()
+            await self._heed_others()
+        except (StoreUnavailable, StoreBusy) as error:
+            if not self._hindered:
+                log.warning("cannot look at the tasks, trying again error=%s", error)
+            self._hindered = True
+        else:
+            self._hindered = False
+
+    async def retry_merges(self) -> None:
+        """Try the merges that wait for somebody's checkout."""
+        with contextlib.suppress(StoreUnavailable, StoreBusy):
+            await self._settling.retry_waiting()
+
+    async def stop(self) -> None:
+        """Give no more tasks away and let go of those at work; their agents go on."""
+        await self._pool.shutdown(cancel_running=True)
+        for task in self._background:
+            task.cancel()
+        # A git command under way ends by itself, and what it did is found again; it is not waited for for long.
+        self._parts.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def stop_agents(self) -> None:
+        """End every agent at work, as if each task had been cancelled."""
+        ids = self._runner.at_work
+        await asyncio.gather(*(self.cancel(task_id) for task_id in ids), return_exceptions=True)
+
+    async def _give(self) -> None:
+        now = _now()
+        for task in await self._manager.unfinished():
+            if task.status is not TaskStatus.QUEUED or task.task_id in self._given:
+                continue
+            if task.hold_until is not None and task.hold_until > now:
+                continue
+            if not self._enqueue(task):
+                break
+
+    def _enqueue(self, task: Task) -> bool:
+        """Whether there was room."""
+        try:
+            handle = self._pool.enqueue(
+                self._runner.carry_out,
+                task_id=task.task_id,
+                workspace=task.workspace,
+                agent_type=task.agent_type,
+                priority=task.priority,
+            )
+        except (PoolFull, PoolClosed):
+            return False
+        self._watch(task.task_id, handle.future)
+        return True
+
+    def _watch(self, task_id: str, future: "asyncio.Future[Any]") -> None:
+        self._given.add(task_id)
+
+        def done(ended: "asyncio.Future[Any]") -> None:
+            self._given.discard(task_id)
+            if ended.cancelled():
+                return
+            if error := ended.exception():
+                # A bug, or a store that failed for good: the row stays as it is and is looked at after the next start.
+                log.error("carrying out failed task=%s", task_id, exc_info=error)
+                return
+            outcome = ended.result()
+            if isinstance(outcome, Ended) and outcome.outcome is Outcome.LIMITED:
+                self._begin_limit(outcome)
+            self._wake()
+
+        future.add_done_callback(done)
+
+    async def _heed_others(self) -> None:
+        """End the agents of tasks that another process declared over."""
+        for task_id in self._runner.at_work:
+            task = await self._manager.get_task(task_id)
+            if task is not None and task.status.is_over:
+                self._runner.stop(task_id)
+
+    # Usage limits and pauses.
+
+    def _begin_limit(self, ended: Ended) -> None:
+        until, reason = ended.until or 0, ended.reason or "a usage limit"
+        if self._limit is None or self._limit[0] < until:
+            self._limit = (until, reason)
+        self._apply_pause()
+        log.warning("usage limit, the pool waits until=%d reason=%s", until, reason)
+        self._begin(self._store_limit(), "store-limit")
+
+    async def _store_limit(self) -> None:
+        if self._limit is not None:
+            await self._manager.set_state(LIMIT, {"until": self._limit[0], "reason": self._limit[1]})
+
+    async def _end_limit(self) -> None:
+        self._limit = None
+        await self._manager.set_state(LIMIT, None)
+        self._apply_pause()
+        log.info("the usage limit is over, the pool goes on")
+
+    def _apply_pause(self) -> None:
+        if self._paused or self._limit is not None:
+            self._pool.pause()
+        else:
+            self._pool.resume()
+
+    # What people ask for.
+
+    async def submit(
+        self,
+        *,
+        description: str,
+        workspace: str,
+        user_id: int,
+        priority: TaskPriority = TaskPriority.NORMAL,
+        model: str | None = None,
+        agent_type: str | None = None,
+        workflow: str | None = None,
+        isolate: bool = True,
+        budget_usd: float | None = None,
+        max_turns: int | None = None,
+    ) -> tuple[Task, list[str]]:
+        """Store a task and queue it. Returns it with what the person should know. Raises TasksError, and then nothing is
+        stored."""
+        folder = Path(workspace)
+        if not folder.is_absolute() or not await asyncio.to_thread(folder.is_dir):
+            raise TasksError(f"the workspace {workspace} is not a folder: name one that exists, by its absolute path")
+        state = self._pool.get_status()
+        if (
+            len([one for one in await self._manager.unfinished() if one.status is TaskStatus.QUEUED])
+            >= state["queue_size"]
+        ):
+            raise PoolFull(
+                f"{state['queue_size']} tasks wait already (pool.queue_size): wait for some to start, or raise it"
+            )
+        warnings = await self._warnings(workspace, agent_type, isolate=isolate)
+        task = await self._manager.create_task(
+            user_id, description, model=model, workspace=str(folder), agent_type=agent_type, workflow=workflow,
+            priority=priority, isolate=isolate, budget_usd=budget_usd, max_turns=max_turns,
+        )  # fmt: skip
+        task = await self._manager.update_task_status(task.task_id, TaskStatus.QUEUED)
+        self._parts.changed()
+        self._wake()
+        return task, warnings
+
+    async def _warnings(self, workspace: str, agent_type: str | None, *, isolate: bool) -> list[str]:
+        parts = self._parts
+        wanted = isolate and parts.settings.agent.of(agent_type).isolation
+        if not await parts.in_thread(parts.tracker.is_repository, workspace):
+            return [f"{workspace} is not in a git repository: the task works in it directly"] if wanted else []
+        state = await parts.in_thread(parts.tracker.state, workspace)
+        if wanted and state.head is None:
+            raise NoCommits(f"{workspace} has no commit yet: commit something first, or submit with --no-isolation")
+        warnings = []
+        if wanted and state.branch is None:
+            warnings.append("HEAD is detached: the work will be kept on a branch of its own and not be merged")
+        verdict = await parts.in_thread(parts.enforcer.pre_task, workspace, agent_type)
+        if verdict.message and not verdict.passed:
+            warnings.append(f"it waits: {verdict.message}" if verdict.blocks else verdict.message)
+        return warnings
+
+    async def cancel(self, task_id: str) -> Task:
+        """Stop a task, waiting or at work. Its row says so at once; its agent may take some seconds to end."""
+        task = await self._manager.find_task(task_id)
+        task = await self._manager.update_task_status(task.task_id, TaskStatus.STOPPED)
+        if not self._runner.stop(task.task_id):
+            await self._pool.cancel(task.task_id)
+            await self._settling.settle(task.task_id)
+        self._parts.changed()
+        self._wake()
+        return await self._manager.find_task(task.task_id)
+
+    async def retry(self, task_id: str) -> Task:
+        """Queue a failed or stopped task again; it goes on in its worktree, if that is still there."""
+        task = await self._manager.find_task(task_id)
+        if task.task_id in self._given:
+            raise ImpossibleTransition(f"task {task.task_id} is still ending; try again in some seconds")
+        if task.status is not TaskStatus.PENDING:
+            task = await self._manager.retry_task(task.task_id)
+        task = await self._manager.update_task_status(task.task_id, TaskStatus.QUEUED)
+        self._parts.changed()
+        self._wake()
+        return task
+
+    async def merge(self, task_id: str, into: str | None = None) -> Task:
+        task = await self._manager.find_task(task_id)
+        return await self._settling.merge(task.task_id, into)
+
+    async def clean(self, *, older_than_ms: int, dry_run: bool) -> list[Cleaned]:
+        return await self._settling.clean(older_than_ms=older_than_ms, now=_now(), dry_run=dry_run)
+
+    async def pause(self) -> None:
+        """Start nothing more; what is at work goes on. Survives a restart."""
+        await self._manager.set_state(PAUSED, True)
+        self._paused = True
+        self._apply_pause()
+
+    async def resume(self) -> None:
+        """Start tasks again, also before the end of a usage limit."""
+        await self._manager.set_state(PAUSED, False)
+        self._paused = False
+        if self._limit is not None:
+            await self._end_limit()
+        self._apply_pause()
+        self._wake()
+
+    async def resize(self, workers: int) -> None:
+        """How many agents work at once; survives a restart. Those at work beyond it finish."""
+        if workers < 1:
+            raise TasksError(
+                f"a pool of {workers} agents cannot work: 1 or more are needed; `tasksd pool pause` stops it"
+            )
+        await self._manager.set_state(WORKERS, workers)
+        self._pool.resize(workers)
+        self._wake()
+
+    def pool(self) -> PoolState:
+        limit, snapshot = self._limit, self._pool.snapshot()
+        waiting = [
+            WaitingTask(one.task_id, one.priority, one.position, limit[1] if limit else one.why or "")
+            for one in snapshot.tasks
+            if one.position is not None
+        ]
+        return PoolState(
+            **self._pool.get_status(),
+            paused=self._paused,
+            hold_reason=limit[1] if limit else None,
+            hold_until=limit[0] if limit else None,
+            waiting=waiting,
+        )
+
+    async def explain(self, task: Task) -> str | None:
+        """Why a task waits, failed or keeps its branch; None when there is nothing to explain."""
+        match task.status:
+            case TaskStatus.PENDING:
+                return f"it was created, but not queued: `tasksd retry {task.task_id}` queues it"
+            case TaskStatus.QUEUED:
+                return self._why_queued(task)
+            case TaskStatus.RUNNING:
+                return None
+        if task.merge_state in (MergeState.WAITING, MergeState.CONFLICT, MergeState.KEPT):
+            return task.merge_detail
+        return task.merge_detail if task.worktree else None
+
+    def _why_queued(self, task: Task) -> str:
+        if task.hold_reason and task.hold_until is not None and task.hold_until > _now():
+            return task.hold_reason
+        for one in self.pool().waiting:
+            if one.task_id == task.task_id:
+                return f"number {one.position} in the queue: {one.reason}"
+        return task.hold_reason or "it is about to start"
+
+    # What earlier daemons left.
+
+    async def _recover(self) -> None:
+        for task in await self._manager.to_recover():
+            await self._take_up(task, await self._manager.latest_run(task.task_id))
+
+    async def _take_up(self, task: Task, run: Run | None) -> None:
+        found, shim = await self._look(task, run)
+        action = decide(found)
+        log.info("found task=%s status=%s action=%s", task.task_id, task.status, action)
+        match action:
+            case Action.LEAVE | Action.ENQUEUE:
+                pass  # `step` enqueues
+            case Action.ADOPT | Action.JUDGE if run is not None:
+                handle = self._pool.run_now(
+                    self._take_up_run, task, run, shim, task_id=task.task_id, workspace=task.workspace,
+                    agent_type=task.agent_type,
+                )  # fmt: skip
+                self._watch(task.task_id, handle.future)
+            case Action.RESTART if run is not None and await asyncio.to_thread(self._files(task, run).forbid_start):
+                await self._manager.end_run(task.task_id, run.attempt, exit_status=None, outcome="not_started")
+                await self._manager.update_task_status(task.task_id, TaskStatus.QUEUED)
+            case _:
+                # Not given to the pool before this is done.
+                self._given.add(task.task_id)
+                self._begin(self._tidy(task, run, action), f"recover-{task.task_id}")
+
+    async def _take_up_run(self, task: Task, run: Run, shim: ProcessIdentity | None, **_: object) -> Ended:
+        return await self._runner.take_up(task, run, shim)
+
+    async def _tidy(self, task: Task, run: Run | None, action: Action) -> None:
+        """What takes its time: ending processes, merging, looking again."""
+        try:
+            if action is Action.LOOK_AGAIN:
+                await asyncio.sleep(INTERVAL)
+                again = await self._manager.find_task(task.task_id)
+                self._given.discard(task.task_id)
+                await self._take_up(again, await self._manager.latest_run(task.task_id))
+                return
+            status = None
+            if run is not None and action is Action.END:
+                await process.stop(self._files(task, run), run_mark(task.task_id, run.attempt))
+                status = await asyncio.to_thread(self._files(task, run).exit_status)
+            if run is not None and run.finished_at is None:
+                await self._manager.end_run(task.task_id, run.attempt, exit_status=status, outcome="stopped")
+            await self._settling.settle(task.task_id)
+        finally:
+            if action is not Action.LOOK_AGAIN:
+                self._given.discard(task.task_id)
+                self._wake()
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._background.add(task)
+
+        def done(ended: asyncio.Task[None]) -> None:
+            self._background.discard(ended)
+            if not ended.cancelled() and (error := ended.exception()):
+                log.error("%s failed", name, exc_info=error)
+
+        task.add_done_callback(done)
+
+    async def _look(self, task: Task, run: Run | None) -> tuple[Found, ProcessIdentity | None]:
+        """The facts about a task, and the shim if one lives."""
+        if run is None:
+            found = Found(task.status, task.merge_state, worktree=task.worktree is not None)
+            return found, None
+        files = self._files(task, run)
+        return await asyncio.to_thread(_facts, task, run, files)
+
+    def _files(self, task: Task, run: Run) -> RunFiles:
+        return RunFiles(self._parts.settings.runs_dir / task.task_id / str(run.attempt))
+
+
+def _facts(task: Task, run: Run, files: RunFiles) -> tuple[Found, ProcessIdentity | None]:
+    marked = process.marked(process.RUN_VARIABLE, run_mark(task.task_id, run.attempt))
+    shim, liveness = run.shim, None
+    if shim is not None:
+        liveness = process.probe(shim)
+    elif (identity := files.shim()) is not None:
+        shim, liveness = identity, Liveness.ALIVE  # the daemon was killed between its start and the row
+    found = Found(
+        task.status,
+        task.merge_state,
+        worktree=task.worktree is not None,
+        run=True,
+        run_finished=run.finished_at is not None,
+        here=run.host == socket.gethostname(),
+        shim=liveness,
+        marked=bool(marked),
+        started=files.was_started(),
+        exit_status=files.exit_status() is not None,
+    )
+    return found, shim if liveness is Liveness.ALIVE else None
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,277 @@
+"""What becomes of finished work: the rules checked, the branch merged or kept, the worktree removed once that is safe."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import process
+from tasks.enforcer import Verdict, verdict_write
+from tasks.errors import GitError, ImpossibleTransition, NotARepository, TasksError
+from tasks.git import Removal, Worktree
+from tasks.manager import Task
+from tasks.runner.parts import Parts
+from tasks.words import Failure, MergeState, TaskStatus
+
+log = logging.getLogger(__name__)
+
+#: Characters of the description in the subject of a merge.
+SUBJECT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What `clean` did, or would do, about one thing that a finished task left."""
+
+    task_id: str
+    #: worktree, run files or backup ref, with its place
+    what: str
+    removed: bool
+    #: why it is kept
+    reason: str | None = None
+
+
+class Settling:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._manager = parts.manager
+        #: one settlement of a task at a time
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def record(self, verdict: Verdict) -> None:
+        """Keep a verdict; one that nothing was checked for (the rule is off) is none."""
+        if not verdict.is_off:
+            await self._parts.database.apply([verdict_write(verdict)])
+
+    async def complete(self, task: Task, result: str) -> None:
+        """The agent says it is done: check the rules, and complete the task or fail it for them."""
+        verdict = await self._parts.in_thread(
+            self._parts.enforcer.post_task,
+            task.task_id,
+            task.worktree or task.workspace or "",
+            task.agent_type,
+            base_commit=task.base_commit,
+        )
+        await self.record(verdict)
+        if not verdict.passed and verdict.blocks:
+            await self._manager.fail_task(
+                task.task_id, f"{verdict.message}; its work is kept: {task.worktree or task.workspace}",
+                failure=Failure.POLICY,
+            )  # fmt: skip
+            return
+        if not verdict.passed:
+            await self._manager.add_activities(task.task_id, [f"warning: {verdict.message}"])
+        await self._manager.complete_task(task.task_id, result)
+
+    async def settle(self, task_id: str) -> None:
+        """Bring the branch of a task that is over to its end. May be called again and again, and after any crash."""
+        async with self._lock(task_id):
+            task = await self._manager.get_task(task_id)
+            if task is None or not task.status.is_over or task.worktree is None:
+                return
+            try:
+                await self._settle(task)
+            except TasksError as error:
+                log.warning("settling failed task=%s error=%s", task_id, error)
+                await self._manager.set_merge(task_id, MergeState.KEPT, detail=str(error))
+            self._parts.changed()
+
+    async def _settle(self, task: Task) -> None:
+        commits = await self._count_commits(task)
+        keep = self._parts.settings.git.merge == "keep"
+        if task.status is TaskStatus.COMPLETED and commits and not keep and task.base_branch:
+            await self._merge(task, task.base_branch)
+            return
+        if not commits:
+            await self._drop(task, MergeState.NONE, None)
+            return
+        if task.status is not TaskStatus.COMPLETED:
+            reason = f"the task {task.status}; its {_count(commits)} can be merged with `tasksd merge {task.task_id}`"
+        elif keep:
+            reason = 'git.merge is "keep"; merge it yourself, or with `tasksd merge`'
+        else:
+            reason = f"HEAD was detached when it started: `tasksd merge {task.task_id} --into BRANCH`"
+        await self._manager.set_merge(task.task_id, MergeState.KEPT, detail=reason)
+
+    async def merge(self, task_id: str, into: str | None = None) -> Task:
+        """Merge now, whatever was decided before. Raises TasksError when there is nothing that could be."""
+        async with self._lock(task_id):
+            task = await self._known(task_id)
+            if not task.status.is_over:
+                raise ImpossibleTransition(
+                    f"task {task_id} is {task.status}: it is merged when it is over; `tasksd cancel {task_id}` ends it"
+                )
+            if task.merge_state is MergeState.MERGED:
+                raise ImpossibleTransition(f"task {task_id} is merged already, as {(task.merge_commit or '')[:12]}")
+            if task.branch is None or task.workspace is None:
+                raise ImpossibleTransition(
+                    f"task {task_id} has no branch: it worked in the workspace itself, or not at all"
+                )
+            target = into or task.base_branch
+            if target is None:
+                raise ImpossibleTransition(
+                    f"HEAD was detached when task {task_id} started: say where to, with --into BRANCH"
+                )
+            await self._count_commits(task)
+            await self._merge(task, target)
+            self._parts.changed()
+            return await self._known(task_id)
+
+    async def _merge(self, task: Task, target: str) -> None:
+        parts, task_id = self._parts, task.task_id
+        await self._manager.set_merge(task_id, MergeState.MERGING, detail=None)
+        repository = await parts.in_thread(self._repository, task)
+        merged = await parts.in_thread(
+            parts.merger.merge,
+            repository,
+            task.branch or "",
+            target,
+            message=_message(task),
+            task_id=task_id,
+            base=task.base_commit,
+        )
+        detail = merged.reason or None
+        await self._manager.set_merge(task_id, merged.state, detail=detail, paths=merged.paths, commit=merged.commit)
+        log.info("merge task=%s target=%s state=%s detail=%s", task_id, target, merged.state, detail)
+        if merged.state is MergeState.MERGED:
+            await self._manager.add_activities(task_id, [f"merged into {target} as {(merged.commit or '')[:12]}"])
+            await self._drop(await self._known(task_id), MergeState.MERGED, target)
+        elif merged.state is MergeState.NONE:
+            await self._drop(await self._known(task_id), MergeState.NONE, target)
+        elif task.merge_state is not merged.state or task.merge_detail != detail:
+            await self._manager.add_activities(task_id, [f"not merged into {target}: {detail}"])
+
+    async def _drop(self, task: Task, state: MergeState, target: str | None) -> None:
+        """Remove worktree and branch when nothing can be lost by it; else keep both and say why."""
+        parts = self._parts
+        if task.worktree is None:
+            return
+        removal = await parts.in_thread(self._remove, task, target or task.base_branch)
+        if removal.removed:
+            await self._manager.set_worktree(task.task_id, worktree=None)
+            return
+        detail = f"the worktree {task.worktree} is kept: {removal.reason}"
+        kept = state if state is MergeState.MERGED else MergeState.KEPT
+        await self._manager.set_merge(task.task_id, kept, detail=detail, commit=task.merge_commit)
+        await self._manager.add_activities(task.task_id, [detail])
+
+    async def retry_waiting(self) -> int:
+        """Try the merges that wait for a checkout to become clean. Returns how many there were."""
+        waiting = await self._manager.waiting_merges()
+        for task in waiting:
+            async with self._lock(task.task_id):
+                now = await self._known(task.task_id)
+                if now.merge_state is MergeState.WAITING and now.base_branch:
+                    try:
+                        await self._merge(now, now.base_branch)
+                    except TasksError as error:
+                        await self._manager.set_merge(now.task_id, MergeState.WAITING, detail=str(error))
+        if waiting:
+            self._parts.changed()
+        return len(waiting)
+
+    async def clean(self, *, older_than_ms: int, now: int, dry_run: bool) -> list[Cleaned]:
+        """Remove what finished tasks left, where that loses nothing: worktrees whose work has arrived, old run files and
+        backup refs. Rows stay: they are the history."""
+        found: list[Cleaned] = []
+        tasks = await self._manager.list_tasks(
+            statuses=[status for status in TaskStatus if status.is_over], until=now - older_than_ms, limit=None
+        )
+        for task in tasks:
+            async with self._lock(task.task_id):
+                found += await self._clean(await self._known(task.task_id), dry_run=dry_run)
+        if not dry_run:
+            found += await self._expire(older_than_ms / 1000)
+        return found
+
+    async def _clean(self, task: Task, *, dry_run: bool) -> list[Cleaned]:
+        parts, found = self._parts, []
+        if task.worktree is not None:
+            what = f"worktree {task.worktree}"
+            try:
+                removal = await parts.in_thread(self._remove, task, task.base_branch, dry_run=dry_run)
+            except GitError as error:
+                return [Cleaned(task.task_id, what, removed=False, reason=str(error))]
+            found.append(Cleaned(task.task_id, what, removal.removed, removal.reason))
+            if not removal.removed:
+                return found
+            if not dry_run:
+                await self._manager.set_worktree(task.task_id, worktree=None)
+                if task.merge_state in (MergeState.CONFLICT, MergeState.WAITING, MergeState.KEPT):
+                    state = MergeState.MERGED if task.commits else MergeState.NONE
+                    await self._manager.set_merge(task.task_id, state, detail="found merged by somebody else")
+        folder = parts.settings.runs_dir / task.task_id
+        if await asyncio.to_thread(folder.is_dir) and not await asyncio.to_thread(
+            process.marked, process.TASK_VARIABLE, task.task_id
+        ):
+            if not dry_run:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            found.append(Cleaned(task.task_id, f"output and prompt in {folder}", removed=True))
+        return found
+
+    async def _expire(self, seconds: float) -> list[Cleaned]:
+        """Backups of branches that were deleted as long ago."""
+        found: list[Cleaned] = []
+        for repository in await self._repositories():
+            with contextlib.suppress(GitError):
+                gone = await self._parts.in_thread(self._parts.worktrees.expire, repository, seconds)
+                found += [Cleaned(one.task_id, f"backup {one.ref} in {repository}", removed=True) for one in gone]
+        await self._parts.in_thread(self._parts.worktrees.sweep)
+        return found
+
+    async def _repositories(self) -> list[Path]:
+        rows = await self._parts.database.query("SELECT DISTINCT workspace FROM tasks WHERE branch IS NOT NULL")
+        found = set()
+        for (workspace,) in rows:
+            with contextlib.suppress(GitError, OSError):
+                found.add(await self._parts.in_thread(self._parts.tracker.repository, workspace))
+        return sorted(found)
+
+    async def _count_commits(self, task: Task) -> int:
+        """How many commits the branch has beyond where it began; stored."""
+        if task.branch is None or task.base_commit is None or task.workspace is None:
+            return 0
+        commits = await self._parts.in_thread(
+            self._parts.tracker.commits, task.workspace, task.base_commit, f"refs/heads/{task.branch}"
+        )
+        await self._manager.set_worktree(task.task_id, worktree=task.worktree, commits=len(commits))
+        return len(commits)
+
+    def _remove(self, task: Task, target: str | None, *, dry_run: bool = False) -> Removal:
+        """Worktree and branch, with proof. Blocking."""
+        path = Path(task.worktree or "")
+        worktree = Worktree(
+            task_id=task.task_id, path=path, workdir=path, branch=task.branch or "", base_branch=task.base_branch,
+            base_commit=task.base_commit or "", repository=self._repository(task),
+        )  # fmt: skip
+        ref = f"refs/heads/{target}" if target else None
+        return self._parts.worktrees.remove(worktree, target=ref, dry_run=dry_run)
+
+    def _repository(self, task: Task) -> Path:
+        """The repository of a task; its workspace may be gone, its worktree knows it too."""
+        for folder in (task.workspace, task.worktree):
+            if folder is not None:
+                with contextlib.suppress(NotARepository, FileNotFoundError, NotADirectoryError):
+                    return self._parts.tracker.repository(folder)
+        raise NotARepository(f"the repository of task {task.task_id} is gone: {task.workspace}")
+
+    def _lock(self, task_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(task_id, asyncio.Lock())
+
+    async def _known(self, task_id: str) -> Task:
+        return await self._manager.find_task(task_id)
+
+
+def _message(task: Task) -> str:
+    first = next(iter(task.description.strip().splitlines()), "")
+    subject = first if len(first) <= SUBJECT else first[: SUBJECT - 1].rstrip() + "…"
+    about = {"agent type": task.agent_type, "workflow": task.workflow, "session": task.session_uuid}
+    lines = [f"{name}: {json.dumps(value)}" for name, value in about.items() if value]
+    return "\n".join([f"Merge task {task.task_id}: {subject}", *([""] if lines else []), *lines])
+
+
+def _count(commits: int) -> str:
+    return f"{commits} commit{'s' * (commits != 1)}"
