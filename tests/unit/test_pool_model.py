@@ -10,13 +10,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tasks.errors import PoolFull
-from tasks.pool import AgentPool, Handle, TaskPriority
+from tasks.pool import AgentPool, TaskPriority
 
 ROUNDS = 12  # of the event loop; a start after an end takes four
 
-WORKSPACES = st.sampled_from([None, "one", "two"])
-AGENT_TYPES = st.sampled_from([None, "writer", "reader", "other"])
-PRIORITIES = st.sampled_from(TaskPriority)
+#: priority, workspace, agent type
+Kind = tuple[TaskPriority, str | None, str | None]
+KINDS = st.tuples(
+    st.sampled_from(TaskPriority),
+    st.sampled_from([None, "one", "two", "three"]),
+    st.sampled_from([None, "writer", "reader", "other"]),
+)
+#: Which of the kinds of a run; few kinds a run make tasks meet in one lane.
+CHOICES = st.integers(0, 11)
 
 
 @dataclass
@@ -112,10 +118,18 @@ class PoolMachine(RuleBasedStateMachine):
         ageing=st.sampled_from([0, 5, 10]),
         per_workspace=st.integers(0, 2),
         per_agent_type=st.dictionaries(st.sampled_from(["writer", "reader"]), st.integers(0, 2)),
+        kinds=st.lists(KINDS, min_size=1, max_size=5),
     )
     def begin(
-        self, max_agents: int, queue_size: int, ageing: int, per_workspace: int, per_agent_type: dict[str, int]
+        self,
+        max_agents: int,
+        queue_size: int,
+        ageing: int,
+        per_workspace: int,
+        per_agent_type: dict[str, int],
+        kinds: list[Kind],
     ) -> None:
+        self.kinds = kinds
         self.model = Model(max_agents, queue_size, ageing, per_workspace, per_agent_type)
         self.pool = AgentPool(
             max_agents,
@@ -153,11 +167,11 @@ class PoolMachine(RuleBasedStateMachine):
 
         return self.loop.run_until_complete(play())
 
-    def expect(self, priority: TaskPriority, workspace: str | None, agent_type: str | None) -> Expected:
+    def expect(self, choice: int) -> Expected:
         number = len(self.expected)
-        return Expected(f"task{number}", number, priority, workspace, agent_type, self.model.now)
+        return Expected(f"task{number}", number, *self.kinds[choice % len(self.kinds)], self.model.now)
 
-    def submission(self, how: Callable[..., Handle], task: Expected) -> Callable[[], Handle]:
+    def submission(self, how: Callable[..., Any], task: Expected) -> Callable[[], Any]:
         return lambda: how(
             self.work,
             priority=TaskPriority(task.priority),
@@ -166,24 +180,23 @@ class PoolMachine(RuleBasedStateMachine):
             agent_type=task.agent_type,
         )
 
-    @rule(priority=PRIORITIES, workspace=WORKSPACES, agent_type=AGENT_TYPES)
-    def enqueue(self, priority: TaskPriority, workspace: str | None, agent_type: str | None) -> None:
-        task = self.expect(priority, workspace, agent_type)
-        act = self.submission(self.pool.enqueue, task)
-        if not self.model.submit(task):
-            with pytest.raises(PoolFull):
-                self.do(act)
-            return
-        self.outcomes[task.name] = self.do(act).future
-        self.expected[task.name] = None
+    @rule(choices=st.lists(CHOICES, min_size=1, max_size=4))
+    def enqueue(self, choices: list[int]) -> None:
+        for choice in choices:
+            task = self.expect(choice)
+            act = self.submission(self.pool.enqueue, task)
+            if not self.model.submit(task):
+                with pytest.raises(PoolFull):
+                    self.do(act)
+                continue
+            self.outcomes[task.name] = self.do(act).future
+            self.expected[task.name] = None
 
-    @rule(priority=PRIORITIES, workspace=WORKSPACES, agent_type=AGENT_TYPES)
-    def submit(self, priority: TaskPriority, workspace: str | None, agent_type: str | None) -> None:
-        task = self.expect(priority, workspace, agent_type)
-        coroutine: Coroutine[Any, Any, str] = self.pool.submit(
-            self.work, priority=priority, task_id=task.name, workspace=workspace, agent_type=agent_type
-        )
-        submitter = self.do(lambda: self.loop.create_task(held_back(coroutine)))
+    @rule(choice=CHOICES)
+    def submit(self, choice: int) -> None:
+        task = self.expect(choice)
+        submission = self.submission(self.pool.submit, task)
+        submitter = self.do(lambda: self.loop.create_task(held_back(submission())))
         if not self.model.submit(task):
             with pytest.raises(PoolFull):
                 submitter.result()
@@ -191,9 +204,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.outcomes[task.name] = submitter
         self.expected[task.name] = None
 
-    @rule(priority=PRIORITIES, workspace=WORKSPACES, agent_type=AGENT_TYPES)
-    def run_now(self, priority: TaskPriority, workspace: str | None, agent_type: str | None) -> None:
-        task = self.expect(priority, workspace, agent_type)
+    @rule(choice=CHOICES)
+    def run_now(self, choice: int) -> None:
+        task = self.expect(choice)
         self.outcomes[task.name] = self.do(self.submission(self.pool.run_now, task)).future
         self.expected[task.name] = None
         self.model.start(task)
@@ -283,6 +296,6 @@ class PoolMachine(RuleBasedStateMachine):
                 assert type(outcome.exception() or outcome.result()) is error
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 
 TestPoolAgreesWithItsModel = PoolMachine.TestCase

@@ -35,22 +35,20 @@ class _Group:
 class _Lane:
     """Groups by the number of their head, or a lower one where the head has left since."""
 
-    __slots__ = ("agent_type", "empty", "groups", "heap", "priority")
+    __slots__ = ("empty", "groups", "heap")
 
-    def __init__(self, agent_type: str | None, priority: TaskPriority) -> None:
-        self.agent_type = agent_type
-        self.priority = priority
+    def __init__(self) -> None:
         self.heap: list[tuple[int, _Group]] = []
         self.groups: dict[str | None, _Group] = {}
         #: how many entries of the heap are of groups without a task
         self.empty = 0
 
-    def list(self, group: _Group) -> None:
+    def enlist(self, group: _Group) -> None:
         if not group.listed:
             group.listed = True
             heappush(self.heap, (next(iter(group.jobs)), group))
 
-    def unlist_first(self) -> None:
+    def delist_first(self) -> None:
         _, group = heappop(self.heap)
         group.listed = False
         if not group.jobs:
@@ -82,7 +80,7 @@ class Line:
         self._per_agent_type = {name: limit for name, limit in per_agent_type.items() if limit}
         self._clock = clock
         self._lanes: dict[str | None, tuple[_Lane, ...]] = {
-            name: tuple(_Lane(name, priority) for priority in TaskPriority) for name in (None, *self._per_agent_type)
+            name: tuple(_Lane() for _ in TaskPriority) for name in (None, *self._per_agent_type)
         }
         self._count = 0
         self._in_workspace: Counter[str] = Counter()
@@ -99,7 +97,7 @@ class Line:
         group.jobs[job.number] = job
         self._count += 1
         if not self._workspace_is_full(group.workspace):
-            group.lane.list(group)
+            group.lane.enlist(group)
 
     def leave(self, job: Job) -> None:
         """Go away without a start. O(1), now and then O(groups)."""
@@ -187,7 +185,7 @@ class Line:
             for lanes in self._lanes.values():
                 for lane in lanes:
                     if (group := lane.groups.get(workspace)) and group.jobs:
-                        lane.list(group)
+                        lane.enlist(group)
 
     def _group_of(self, job: Job) -> _Group:
         lane = self._lanes[self._limited_type(job)][job.priority]
@@ -202,7 +200,7 @@ class Line:
         while lane.heap:
             number, group = lane.heap[0]
             if not group.jobs or self._workspace_is_full(group.workspace):
-                lane.unlist_first()  # `enter` or `end` lists it again
+                lane.delist_first()  # `enter` or `end` lists it again
                 continue
             first = next(iter(group.jobs))
             if first == number:
