@@ -76,7 +76,7 @@ def test_a_daemon_that_stops_leaves_its_agents_at_work(work: Work) -> None:
 def test_an_agent_that_was_killed_with_its_shim_is_lost_and_not_started_again(work: Work) -> None:
     (one,) = begin(work, count=1)
     work.daemon.kill()
-    kill_at_once(work.marked(one))
+    kill_at_once([*family(work, one), *work.marked(one)])
     until(lambda: not work.marked(one), "the end of the agent")
     work.daemon.start()
     task = work.over(one)
@@ -118,7 +118,7 @@ def test_an_agent_that_lost_all_of_its_shim_is_lost_at_its_end_and_its_work_is_k
     agent = work.running(one)["pid"]
     until(lambda: "early" in work.files(f"task/{one}"), "the first commit")
     work.daemon.kill()
-    kill_at_once([pid for pid in work.marked(one) if pid != agent and parent(pid) != agent])
+    kill_at_once([pid for pid in family(work, one) if pid != agent and stat(pid)[1] != agent])
     work.daemon.start()
     assert work.running(one)["pid"] == agent
     work.open("all")
@@ -128,11 +128,21 @@ def test_an_agent_that_lost_all_of_its_shim_is_lost_at_its_end_and_its_work_is_k
     work.daemon.stop()
 
 
-def parent(pid: int) -> int:
-    """0 when it is gone."""
+def family(work: Work, task_id: str) -> list[int]:
+    """The session of the shim: its shells, what copies the output, the agent."""
+    shim = work.daemon.value(f"SELECT shim_pid FROM runs WHERE task_id = '{task_id}'")
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and stat(int(entry.name))[3] == shim
+    ]
+
+
+def stat(pid: int) -> list[int]:
+    """Of /proc/<pid>/stat: a 0 for the state, then parent, group, session; zeros when it is gone."""
     with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
+        return [0, *map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:4])]
+    return [0, 0, 0, 0]
 
 
 def test_a_task_cancelled_while_the_daemon_is_killed_stays_cancelled_and_its_agent_ends(work: Work) -> None:
