@@ -200,10 +200,27 @@ def test_task_about_limits_is_no_limit(words: str) -> None:
     said = {"type": "assistant", "message": {"content": [{"type": "text", "text": words}]}}
     reader = read(json.dumps(said).encode() + b"\n" + result_line(result=words))
     assert judge(AgentSettings(), reader, 0) == Judgement(COMPLETED, words)
-    failed = result_line(is_error=True, subtype="error_max_turns", terminal_reason="max_turns", errors=[words])
+    failed = result_line(is_error=True, subtype="error_max_turns", terminal_reason="max_turns", result=words)
     assert judge(AgentSettings(), read(failed), 1).outcome == Failure.MAX_TURNS
     server_error = result_line(is_error=True, api_error_status=500, result="API Error: 500 no limit reached here")
     assert judge(AgentSettings(), read(server_error), 1).outcome == Failure.AGENT_ERROR
+
+
+def test_limit_that_passed_within_a_run_does_not_end_it() -> None:
+    limited = result_line(is_error=True, api_error_status=429, result="API Error: 429")
+    reader = read(limited + result_line())
+    assert judge(AgentSettings(), reader, 0) == Judgement(COMPLETED, "Fine.")
+    assert reader.limit is None
+
+
+@pytest.mark.parametrize("words", ["API Error: Connection error.", "API Error: Can't reach the API server"])
+def test_api_out_of_reach_passes_by_itself_in_old_clients_too(words: str) -> None:
+    assert judge(AgentSettings(), read(result_line(is_error=True, result=words)), 1).outcome == LIMITED
+
+
+def test_new_client_names_what_passes_by_itself() -> None:
+    line = result_line(is_error=True, api_error="connection_failed", result="No way there")
+    assert judge(AgentSettings(), read(line), 1).outcome == LIMITED
 
 
 def test_old_client_names_its_limit_in_words() -> None:

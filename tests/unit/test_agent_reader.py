@@ -119,13 +119,14 @@ def test_unknown_messages_are_passed_over() -> None:
 
 
 def test_numbers_that_are_none_count_as_nothing() -> None:
-    usage = {"a": {"inputTokens": -5, "outputTokens": 1e9, "cacheReadInputTokens": True, "costUSD": 1}, "b": None}
+    usage = {"a": {"inputTokens": -5, "outputTokens": 1e9, "cacheReadInputTokens": True}, "b": None}
     line = {"type": "result", "num_turns": 1 << 70, "total_cost_usd": 1e999, "modelUsage": usage, "result": 5}
     reader = OutputReader()
     reader.feed(json.dumps(line).encode() + b"\n")
     result = reader.result
     assert result is not None
-    assert (result.turns, result.input_tokens, result.output_tokens, result.cost_usd, result.text) == (0, 0, 0, 0.0, "")
+    assert (result.turns, result.input_tokens, result.output_tokens, result.cache_read_tokens) == (0, 0, 0, 0)
+    assert (result.cost_usd, result.text) == (0.0, "")
 
 
 def test_too_long_line_is_left_out_and_the_next_is_read() -> None:
@@ -166,6 +167,24 @@ def test_it_is_done_when_nothing_can_start_another_turn() -> None:
         done.append(reader.is_done)
     # The first result comes while a command is at work in the background.
     assert done == [False] * 13 + [True]
+
+
+def test_another_turn_undoes_that_it_is_done() -> None:
+    reader = OutputReader()
+    reader.feed(b'{"type":"result","num_turns":1}\n')
+    assert reader.is_done
+    reader.feed(b'{"type":"system","subtype":"init"}\n')
+    assert not reader.is_done
+
+
+def test_same_state_of_a_limit_is_told_once() -> None:
+    event = {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "rateLimitType": "five_hour"}}
+    line = json.dumps(event).encode() + b"\n"
+    assert messages(line * 3) == ["five hour limit reached"]
+
+
+def test_what_the_client_says_in_place_of_the_agent_is_not_told_as_said() -> None:
+    assert not any(kind == "said" for kind, _ in notes_of("local_command") + notes_of("authentication"))
 
 
 def test_text_output_is_never_taken_for_messages() -> None:
