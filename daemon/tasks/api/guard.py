@@ -93,6 +93,8 @@ async def _in_time(ctx: Context, question: Question, asked: GuardQuestion) -> Re
 
 async def _reply(ctx: Context, question: Question, asked: GuardQuestion) -> Reply:
     settings = ctx.settings.guard
+    if not question.directory.startswith("/") or "\0" in question.directory:
+        return Reply()  # no folder of the session
     match question.event:
         case "UserPromptSubmit" | "Stop":
             if settings.prompt is RuleMode.OFF and settings.stop is RuleMode.OFF:
