@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tasks import assets
+from tasks.cli import hooks as cli
 from tasks.errors import InstallError
 from tasks.install import hooks, merge
 from tasks.install.hooks import Change, RecorderState, Scope
-from tasks.install.registration import EVENTS, is_ours, parse_version, plugin_hooks, registrations
+from tasks.install.registration import (
+    EVENTS,
+    GUARDED,
+    Program,
+    guard_registrations,
+    is_ours,
+    parse_version,
+    plugin_hooks,
+    program_of,
+    registrations,
+)
 
 NAMES = {event.name for event in EVENTS}
 
@@ -70,6 +82,9 @@ class Place:
 
     def handlers(self, event: str) -> list[Any]:
         return merge.ours_of(self.data(), event)
+
+    def guards(self) -> dict[str, list[Any]]:
+        return merge.ours(self.data(), Program.GUARD)
 
 
 @pytest.fixture
@@ -462,6 +477,118 @@ def test_state_of_the_installed_recorder_is_told_and_mended(place: Place) -> Non
     assert state() is RecorderState.CURRENT
 
 
+# The guard.
+
+
+def test_guard_is_off_until_it_is_asked_for(place: Place) -> None:
+    place.install()
+    assert place.guards() == {}
+    assert not (place.hooks_dir / "guard").exists()
+    assert not hooks.status([place.file], place.hooks_dir).guard.registered
+
+
+def test_guard_is_registered_beside_the_recorder(place: Place) -> None:
+    change = place.install(guard=True)
+    assert (change.guard_change, change.guard) == ("registered", True)
+    handler = {"type": "command", "command": str(place.hooks_dir / "guard"), "args": ["tasksd"], "timeout": 5}
+    assert place.guards() == {event: [handler] for event in GUARDED}
+    groups = place.data()["hooks"]
+    assert [group.get("matcher") for group in groups["PreToolUse"]] == [None, "Bash"]
+    assert [group.get("matcher") for group in groups["Stop"]] == [None, None]
+    assert set(merge.ours(place.data())) == NAMES
+    installed = place.hooks_dir / "guard"
+    assert installed.read_bytes() == assets.path("hooks/guard").read_bytes()
+    assert installed.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("steps", [(True,), (None, True), (True, None), (True, False, True)], ids=str)
+def test_guard_comes_and_goes_without_a_trace(place: Place, text: str, steps: tuple[bool | None, ...]) -> None:
+    place.write(text)
+    for guard in steps:
+        place.install(guard=guard)
+    assert set(place.guards()) == set(GUARDED)
+    assert not place.install().changes_anything
+    assert not place.install(guard=True).changes_anything
+    change = place.uninstall()
+    assert (set(change.removed), change.guard_change) == (NAMES, "removed")
+    assert place.file.read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+def test_guard_can_be_taken_out_alone(place: Place, text: str) -> None:
+    place.write(text)
+    place.install()
+    before = place.file.read_bytes()
+    place.install(guard=True)
+    change = place.install(guard=False)
+    assert (change.guard_change, change.added, change.updated, change.removed) == ("removed", (), (), ())
+    assert place.file.read_bytes() == before
+    assert not place.install(guard=False).changes_anything
+
+
+def test_installation_brings_a_guard_that_is_there_up_to_date(place: Place) -> None:
+    place.install(guard=True)
+    data = place.data()
+    data["hooks"]["PreToolUse"][1]["matcher"] = "Write"
+    data["hooks"]["Stop"][1]["hooks"][0] = {"type": "command", "command": "exec /old/hooks/guard tasksd"}
+    del data["hooks"]["UserPromptSubmit"][1]
+    place.write(json.dumps(data))
+    (place.hooks_dir / "guard").write_text("#!/bin/sh\n")
+    found = hooks.status([place.file], place.hooks_dir).guard
+    assert (found.missing, found.state, found.is_fine) == (("UserPromptSubmit",), RecorderState.OUTDATED, False)
+    change = place.install()
+    assert (change.guard_change, change.guard, change.recorder, change.updated) == ("updated", True, False, ())
+    assert set(place.guards()) == set(GUARDED)
+    assert [group.get("matcher") for group in place.data()["hooks"]["PreToolUse"]] == [None, "Bash"]
+    assert hooks.status([place.file], place.hooks_dir).guard.is_fine
+
+
+def test_older_client_gets_a_guard_that_it_understands(place: Place) -> None:
+    place.install(guard=True, client=(2, 0, 45))
+    (handler,) = place.guards()["Stop"]
+    assert handler["command"] == f"exec {place.hooks_dir}/guard tasksd"
+    assert program_of(handler) is Program.GUARD
+
+
+def test_guard_beside_the_plugin_registers_no_second_recorder(place: Place) -> None:
+    place.write('{"enabledPlugins": {"tasksd@tasksd": true}}')
+    change = place.install(guard=True)
+    assert (change.added, change.guard_change) == ((), "registered")
+    status = hooks.status([place.file], place.hooks_dir)
+    assert (status.missing, status.guard.is_fine) == ((), True)
+    assert not any(event.twice for event in status.events)
+    place.uninstall()
+    assert place.file.read_text() == '{"enabledPlugins": {"tasksd@tasksd": true}}'
+
+
+def test_plugin_carries_no_guard() -> None:
+    assert "guard" not in "".join(plugin_hooks().values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--guard", "--dry-run"), "the guard would be registered in"),
+        (("--guard",), "the guard is registered in"),
+        (("--no-guard",), "nothing to change"),
+    ],
+)
+def test_guard_is_switched_on_by_its_option(
+    place: Place, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    runner = CliRunner(env={"TASKSD_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "PATH": ""})
+    where = ("--settings", str(place.file))
+    place.install()
+    done = runner.invoke(cli.hooks, ["install", *where, *arguments])
+    assert done.exit_code == 0
+    assert said in done.stderr
+    shown = runner.invoke(cli.hooks, ["status", *where])
+    assert ("guard: current" in shown.stdout) == (arguments == ("--guard",))
+    document = json.loads(runner.invoke(cli.hooks, ["status", *where, "--json"]).stdout)
+    assert document["guard"]["registered"] == (arguments == ("--guard",))
+
+
 def test_scopes_name_the_files_of_the_client(tmp_path: Path) -> None:
     user = {"HOME": "/home/u"}
     assert hooks.settings_path(Scope.USER, directory=tmp_path, environ=user) == Path("/home/u/.claude/settings.json")
@@ -508,3 +635,8 @@ def test_any_settings_survive_install_and_uninstall(data: Any, indent: Any, asci
     if not expected["hooks"]:
         del expected["hooks"]
     assert json.dumps(json.loads(merge.removed(installed))) == json.dumps(expected)
+    guards = guard_registrations(Path("/data/hooks/guard"))
+    guarded = merge.merged(installed, guards, Program.GUARD)
+    assert merge.ours(json.loads(guarded)) == {event: [handler] for event, handler in wanted.items()}
+    assert merge.removed(guarded, (Program.GUARD,)) == installed
+    assert merge.merged(guarded, wanted) == guarded
