@@ -201,6 +201,8 @@ def kill_once(scene: Scene, number: int, moment: str) -> None:
     survives = moment.startswith("kill-git")
     assert process.returncode == (0 if survives else -signal.SIGKILL), (moment, out, errors)
     assert not scene.armed.exists(), "the deed was done"
+    with repository_lock(scene.locks, scene.common):  # git ends a moment later than we do, and has the lock until then
+        pass
 
     scene.assert_sound(branch, tip)
     assert scene.theirs() == theirs or not scene.is_elsewhere()

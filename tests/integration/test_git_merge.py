@@ -119,6 +119,7 @@ def make_messy(repository: Repository) -> None:
     repository.write("staged.txt", "staged\n", "folder/b.txt", "staged\n")
     repository.git("add", "staged.txt", "folder/b.txt")
     repository.write("a.txt", "unstaged\n", "untracked.txt", "u\n", "secret.log", "ignored\n", "build/x", "ignored\n")
+    os.utime(repository.root / ".gitignore", (1_000_000_000, 1_000_000_000))  # tempts git to refresh the index
     (repository.root / "empty").mkdir()
     (repository.root / "link").symlink_to("nowhere")
 
