@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 from tasks.cli import advice, overview, plain, styled, taskviews, views
 from tasks.cli.page import Cell, Column, Table
+from tasks.words import Failure
 
 NOW = 1_800_000_000_000
 HOSTILE = "\x1b]0;owned\x07[bold red]markup[/] \x9b2J"
@@ -163,3 +164,100 @@ def test_an_event_tells_what_was_done_went_wrong_or_was_said() -> None:
     stop = {"effort": {"level": "high"}, "stop_hook_active": False, "last_assistant_message": "Done."}
     assert details(kind="Stop", body=stop) == "Done."
     assert details(kind="PostToolBatch") == "-"
+
+
+TASK = {
+    "task_id": "3f2a1c", "user_id": 1, "description": f"fix it\n{HOSTILE}", "status": "queued", "priority": "high",
+    "agent_type": "code_agent", "workflow": None, "model": "sonnet", "workspace": "/srv/my project", "isolate": True,
+    "hold_reason": None, "hold_until": None, "attempt": 1, "session_uuid": None, "pid": None,
+    "worktree": "/d/work trees/3f2a1c", "branch": "task/3f2a1c", "base_branch": "main", "commits": 2,
+    "merge_state": "none", "merge_detail": None, "merge_commit": None, "failure": None, "error": None, "turns": 3,
+    "input_tokens": 1200, "output_tokens": 30, "cache_read_tokens": None, "cache_write_tokens": None, "cost_usd": 0.25,
+    "created_at": NOW - 90_000, "started_at": NOW - 60_000, "finished_at": None, "budget_usd": 2.0, "max_turns": None,
+    "host": None, "base_commit": "c" * 40, "merge_paths": [], "result": None, "activity": [], "runs": [],
+    "verdicts": [], "calls": {}, "running": [], "files": {"read": 0, "write": 0, "edit": 0}, "why": None,
+}  # fmt: skip
+
+
+def _task(**changes: Any) -> str:
+    return _plain(taskviews.task(TASK | changes, NOW))
+
+
+def test_a_task_that_waits_says_why_right_below_its_status() -> None:
+    lines = _task(why="number 2 in the queue: 3 of 3 agents are busy").splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["task", "status", "why"]
+    assert "3 of 3 agents are busy" in lines[2]
+
+
+def test_a_conflict_names_its_files_and_the_commands_to_resolve_it() -> None:
+    text = _task(status="completed", merge_state="conflict", merge_paths=["src/a b.py", "c"], finished_at=NOW)
+    assert "  src/a b.py\n" in text
+    assert "  cd '/d/work trees/3f2a1c'\n" in text
+    assert "  git merge main\n" in text
+    assert "  tasksd merge 3f2a1c\n" in text
+
+
+@pytest.mark.parametrize("failure", [str(one) for one in Failure])
+def test_every_failure_says_what_to_do_next(failure: str) -> None:
+    one = TASK | {"status": "failed", "failure": failure, "error": "because", "finished_at": NOW}
+    assert any("3f2a1c" in line or "--" in line for line in advice.advice(one))
+    assert _line(_task(**one), "error").endswith("because")
+
+
+def test_a_finished_task_leaves_nothing_to_do() -> None:
+    one = TASK | {"status": "completed", "merge_state": "merged", "merge_commit": "a" * 40, "finished_at": NOW}
+    assert advice.advice(one) == []
+    assert _line(_task(**one), "status") == "completed just now, took 1 min"
+    assert _line(_task(**one), "merge") == "merged as aaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize("render", [_plain, _styled])
+def test_tasks_cannot_steer_the_terminal(render: Any) -> None:
+    hostile = TASK | {
+        "error": HOSTILE, "failure": "agent_error", "result": HOSTILE, "merge_paths": [HOSTILE], "merge_state": "conflict",
+        "worktree": HOSTILE, "activity": [{"id": "1.1", "at": NOW, "message": HOSTILE}], "why": HOSTILE,
+        "calls": {HOSTILE: [1, 1]}, "last_activity": {"at": NOW, "message": HOSTILE},
+    }  # fmt: skip
+    for page in (taskviews.task(hostile, NOW), taskviews.tasks([hostile], NOW)):
+        shown = render(page)
+        assert not {"\x1b]", "\x1b[2J", "\x9b", "\x07"} & {
+            shown[i : i + n] for i in range(len(shown)) for n in (1, 2, 4)
+        }
+
+
+def test_the_list_says_what_each_task_is_at() -> None:
+    def now(**changes: Any) -> str:
+        return taskviews.doing(TASK | {"last_activity": None} | changes)
+
+    assert now(status="running", last_activity={"at": NOW, "message": "Edit a.py"}) == "Edit a.py"
+    assert now(hold_reason="Uncommitted changes in /srv") == "Uncommitted changes in /srv"
+    assert now(status="failed", error="took too long\nmore") == "took too long"
+    assert now(status="completed", merge_state="waiting", merge_detail="main is dirty") == "main is dirty"
+    assert now(status="completed", merge_state="merged", merge_detail="x") == "-"
+
+
+def test_the_status_shows_what_a_person_has_to_do_before_what_goes_by_itself() -> None:
+    counts = {
+        "statuses": {"pending": 0, "queued": 5, "running": 3, "completed": 9, "failed": 1, "stopped": 0},
+        "merges": {"waiting": 2, "merging": 0, "conflict": 1, "kept": 0}, "conflicts": ["3f2a1c"],
+    }  # fmt: skip
+    text = _plain(overview.status(_status(tasks=counts), NOW))
+    assert _line(text, "tasks") == (
+        "1 merge conflict (tasksd show 3f2a1c), 2 merges waiting, 3 running, 5 queued; "
+        "last 24 hours: 9 completed, 1 failed"
+    )
+    assert _line(_plain(overview.status(_status(), NOW)), "tasks") == "none at work"
+
+
+def test_the_status_says_why_the_pool_starts_nothing() -> None:
+    def pool(**changes: Any) -> str:
+        return _line(
+            _plain(overview.status(_status(pool={"active_workers": 3, "queued_tasks": 5} | changes), NOW)), "pool"
+        )
+
+    assert pool() == "3 of 3 busy, 5 waiting"
+    assert pool(paused=True) == "paused; 3 of 3 busy, 5 waiting"
+    assert pool(queued_tasks=1000).endswith("1,000 waiting, which is all that may wait")
+    held = pool(hold_reason="usage limit", hold_until=NOW + 7_200_000)
+    assert held.startswith("held until 2027-")
+    assert held.endswith("(in 2 h): usage limit; 3 of 3 busy, 5 waiting")

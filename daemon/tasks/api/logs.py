@@ -24,6 +24,8 @@ router = APIRouter(tags=["tasks"])
 
 #: Seconds between two looks at what grows without a bell.
 LOOK = 0.5
+#: Milliseconds after the end of a task in which its merge begins and its worktree goes.
+SETTLING = 10_000
 #: Bytes of the longest answer that is not a stream.
 LONGEST_PART = 8 << 20
 
@@ -48,7 +50,7 @@ async def read_activity(
     whole = await whole_id(ctx, task_id)
     if follow:
         return _events(_activity(ctx, whole, last_event_id or after))
-    _, _, entries = await ctx.database.read(lambda reader: history.activity(reader.query, whole))
+    _, entries = await ctx.database.read(lambda reader: history.activity(reader.query, whole))
     return [Activity(**one) for one in history.news(entries, after)]
 
 
@@ -90,14 +92,23 @@ async def read_logs(
 
 async def _activity(ctx: Context, task_id: str, after: str | None) -> AsyncIterator[str]:
     async for _ in _looks(ctx):
-        status, merge_state, entries = await ctx.database.read(lambda reader: history.activity(reader.query, task_id))
+        state, entries = await ctx.database.read(lambda reader: history.activity(reader.query, task_id))
         for one in history.news(entries, after):
             after = one["id"]
             yield _event(one, after)
-        if TaskStatus(status).is_over and merge_state != MergeState.MERGING:
-            yield _event({"status": status, "merge_state": merge_state}, None, "end")
+        if _is_settled(state):
+            yield _event({"status": state["status"], "merge_state": state["merge_state"]}, None, "end")
             return
         yield ""
+
+
+def _is_settled(state: history.Record) -> bool:
+    """Whether the task is over and its branch dealt with, so that nothing more is to be expected for now."""
+    if not TaskStatus(state["status"]).is_over or state["merge_state"] == MergeState.MERGING:
+        return False
+    for_a_person = state["merge_state"] in (MergeState.WAITING, MergeState.CONFLICT, MergeState.KEPT)
+    long_ago = time.time_ns() // 1_000_000 - (state["finished_at"] or 0) > SETTLING
+    return for_a_person or state["worktree"] is None or long_ago
 
 
 async def _growing(

@@ -33,7 +33,7 @@ class Limits:
     #: bytes of one request, head and body …
     request: int = 64 << 10
     #: … but for work handed over, whose description may have 1 MiB before it is spelled as JSON
-    submission: int = 2 << 20
+    submission: int = (2 << 20) + (64 << 10)
     #: seconds for a request to arrive, counted from the connection or from its first byte
     arrival: float = 5.0
     #: seconds between requests on an open connection

@@ -301,4 +301,5 @@ async def _details(ctx: Context, task_id: str) -> dict[str, Any]:
         return found, StoredTask.from_row(rows[0])
 
     found, row = await ctx.database.read(read)
-    return found | {"why": None if ctx.dispatcher is None else await ctx.dispatcher.explain(row)}
+    why = None if ctx.dispatcher is None else await ctx.dispatcher.explain(row)
+    return found | {"why": why or None}

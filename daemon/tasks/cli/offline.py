@@ -46,7 +46,7 @@ def task(id_: str, settings: Settings) -> Any:
 
 def activity(id_: str, settings: Settings) -> Any:
     with _reader(settings) as reader:
-        return history.activity(reader.query, history.whole_task_id(reader.query, id_))[2]
+        return history.activity(reader.query, history.whole_task_id(reader.query, id_))[1]
 
 
 def output(id_: str, settings: Settings, stream: str, attempt: int | None) -> Iterator[str]:

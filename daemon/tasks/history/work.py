@@ -148,16 +148,16 @@ def run_state(query: Query, task_id: str, attempt: int | None) -> tuple[str, int
     return status, latest, bool(over)
 
 
-def activity(query: Query, task_id: str) -> tuple[str, str, list[Record]]:
-    """(status, merge state, activity) of the task, oldest first; each entry with an `id` that no other has.
-
-    Raises NoSuchTask.
+def activity(query: Query, task_id: str) -> tuple[Record, list[Record]]:
+    """How the task is (status, merge_state, worktree, finished_at), and its activity, oldest first; each entry with an
+    `id` that no other has. Raises NoSuchTask.
     """
-    rows = query("SELECT status, merge_state, activity_log FROM tasks WHERE task_id = ?", [task_id])
+    state = ("status", "merge_state", "worktree", "finished_at")
+    rows = query(f"SELECT {', '.join(state)}, activity_log FROM tasks WHERE task_id = ?", [task_id])
     if not rows:
         raise NoSuchTask(f"no task has the id {task_id}")
-    status, merge_state, log = rows[0]
-    return status, merge_state, _numbered(_parsed(log, []))
+    (found,) = records((*state, "activity"), rows)
+    return found, _numbered(_parsed(found.pop("activity"), []))
 
 
 def news(entries: Sequence[Record], after: str | None) -> Sequence[Record]:
