@@ -296,7 +296,8 @@ class Runner:
         return Ended(Outcome.HELD, until, reason)
 
     async def _fail(self, task: Task, failure: Failure, error: str) -> Ended:
-        log.warning("task failed task=%s failure=%s error=%s", task.task_id, failure, error)
+        # Not the error: it may quote what the agent said.
+        log.warning("task failed task=%s failure=%s", task.task_id, failure)
         await self._manager.fail_task(task.task_id, error, failure=failure)
         self._parts.changed()
         await self._settling.settle(task.task_id)
