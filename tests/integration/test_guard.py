@@ -1,5 +1,6 @@
 """hooks/guard as the client starts it: against daemons that behave in every way, and against the real API and git."""
 
+import ast
 import asyncio
 import contextlib
 import json
@@ -257,6 +258,10 @@ def test_python_that_is_missing_or_broken_blocks_nobody(asking: Asking, place: P
     broken.write_text(text.replace("\npython3 -I -S", f"\n{python} -I -S"))
     broken.chmod(0o755)
     assert says_nothing(asking.run(prompt(), script=broken))
+
+
+def test_old_pythons_of_the_system_understand_it() -> None:
+    ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
 
 
 # What it asks.

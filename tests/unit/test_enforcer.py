@@ -435,7 +435,16 @@ def test_snapshot_of_too_much_or_of_another_place_tells_nothing() -> None:
     some = Snapshot("/a", None, {"x": "1 2 3"})
     assert some.changed_since(Snapshot("/b", None)) is None
     assert some.changed_since(Snapshot("/a", None, complete=False)) is None
-    assert Snapshot("/a", None, complete=False).changed_since(None) is None
+
+
+def test_too_many_files_are_dirt_by_their_number() -> None:
+    crowded = Snapshot("/repo", None, complete=False)
+    for earlier in (None, CLEAN):
+        assert crowded.changed_since(earlier) == ("more than 20,000 files",)
+    said = block(guard.on_stop(STOP, SETTINGS, crowded, Memory(CLEAN, in_turn=True))) or ""
+    assert "git status --short" in said
+    assert "add -- 'more" not in said
+    assert block(guard.on_prompt(PROMPT, RuleMode.BLOCK, crowded, None))
 
 
 # What a command line commits.

@@ -14,7 +14,7 @@ from tasks.config import GuardSettings
 from tasks.database import Write
 from tasks.database.writes import Value
 from tasks.enforcer.commits import Commit
-from tasks.enforcer.snapshot import MOST_PATHS, Snapshot
+from tasks.enforcer.snapshot import Snapshot
 from tasks.enforcer.verdicts import Verdict, named
 from tasks.words import RuleMode, Stage
 
@@ -182,11 +182,11 @@ def _foreign(now: Snapshot, memory: Memory | None) -> tuple[str, ...]:
     if memory is not None and memory.seen.root == now.root:
         # A turn whose end was not seen was interrupted: what has changed since it began may well be its own.
         return () if memory.in_turn else now.changed_since(memory.seen) or ()
-    return now.changed_since(None) or (() if now.complete else (f"more than {MOST_PATHS} files",))
+    return now.changed_since(None) or ()
 
 
 def _how_to_commit(question: Question, settings: GuardSettings, now: Snapshot, changed: Sequence[str]) -> str:
-    files = [path for path in changed if path != now.in_progress]
+    files = [path for path in changed if path in now.prints and path != now.in_progress]
     said = [f"You changed files and did not commit them: {named(changed)} in {now.root}."]
     if now.in_progress in changed:
         said.append(f"Finish the {(now.in_progress or '').removesuffix(' in progress')} that you began, or abort it.")
@@ -195,14 +195,12 @@ def _how_to_commit(question: Question, settings: GuardSettings, now: Snapshot, c
     if settings.commit is RuleMode.BLOCK and is_protected(now.branch, settings.protected_branches):
         steps.append(f"{git} switch -c {_branch_name(question)}")
     names = " ".join(map(shlex.quote, files))
-    if not files:
-        pass
-    elif len(names) <= SPELLED_OUT:
+    if files and len(names) <= SPELLED_OUT:
         # Named again, so that what somebody else has staged stays out of it; git refuses that in the middle of a merge.
         only = "" if now.in_progress else f" -- {names}"
         steps += [f"{git} add -- {names}", f'{git} commit -m "what was changed and why"{only}']
         said.append(f"Commit your work before you finish: `{' && '.join(steps)}`.")
-    else:
+    elif files or not now.complete:
         said.append(
             f"Commit your work before you finish: `{' && '.join([*steps, f'{git} status --short'])}` shows all of it, "
             f"`{git} add -- FILE…` takes what is yours, and `{git} commit` commits it."

@@ -39,13 +39,13 @@ class Snapshot:
     def changed_since(self, earlier: "Snapshot | None") -> tuple[str, ...] | None:
         """The paths that are dirty now and were not so, or not as they are now, in `earlier` (None: all was clean).
 
-        None: cannot be told.
+        Of a snapshot that is not complete one entry says how many there are. None: cannot be told.
         """
-        if earlier is None:
-            return tuple(self.prints) if self.complete else None
-        if earlier.root != self.root or not (earlier.complete and self.complete):
+        if earlier is not None and (earlier.root != self.root or not earlier.complete):
             return None
-        before = earlier.prints
+        if not self.complete:
+            return (f"more than {MOST_PATHS:,} files",)
+        before = earlier.prints if earlier is not None else {}
         return tuple(path for path, now in self.prints.items() if path not in before or _differ(before[path], now))
 
     def as_json(self) -> dict[str, Any]:
