@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .rig.waiting import until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 POOL = 8
+TAME = [trait for trait in torture.TRAITS if trait not in ("chain", "storm")]
 SHORT = Graces(interrupt=0.2, terminate=0.2, kill=10.0, drain=4.0)
 STOP_LIMIT = 15.0  # seconds
 GIB = 1 << 30
@@ -40,7 +41,14 @@ def in_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
 class Run:
     """One run of an agent: what it is to do, and what must be true of it."""
 
-    def __init__(self, folder: Path, name: str, *argv: str, status: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *argv: str,
+        status: int | None = None,
+        traits: Sequence[str] = torture.TRAITS,
+    ) -> None:
         self.files = RunFiles(folder / "runs" / name)
         self.marker = f"{folder.name}{name}.1"
         self.ledger = folder / f"ledger-{name}"
@@ -63,7 +71,9 @@ class Run:
         return [(ProcessIdentity(int(pid), int(start), process.boot_id()), kind) for pid, start, kind in lines]
 
     def survivors(self) -> list[tuple[ProcessIdentity, str]]:
-        return [one for one in self.noted() if process.probe(one[0]) is not Liveness.GONE]
+        """Those of them that live, and those of which nothing is known but the marker."""
+        carriers = [(one, "marked") for one in process.marked(process.RUN_VARIABLE, self.marker)]
+        return [one for one in self.noted() if process.probe(one[0]) is not Liveness.GONE] + carriers
 
     def is_up(self) -> bool:
         with contextlib.suppress(OSError):
@@ -156,7 +166,7 @@ def test_no_process_of_that_kind_survives_a_stop(new_run: Callable[..., Run], fo
     assert process.probe(shim) is Liveness.GONE
 
 
-@pytest.mark.parametrize("trait", ["deaf", "session", "orphan", "daemon", "cleared-holder", "storm"])
+@pytest.mark.parametrize("trait", ["deaf", "session", "orphan", "daemon", "cleared-holder", "chain", "storm"])
 def test_no_process_of_that_kind_survives_when_the_agent_is_gone(
     new_run: Callable[..., Run], folder: Path, trait: str
 ) -> None:
@@ -218,7 +228,8 @@ def test_agents_of_a_killed_daemon_are_found_again_and_end(
             note = f"echo $$ $(cut -d' ' -f22 /proc/$$/stat) agent >>{folder}/ledger-{name}"
             match n % 4:
                 case 0 | 1:
-                    runs.append(new_run(name))
+                    # Chains take a processor each.
+                    runs.append(new_run(name, traits=torture.TRAITS if n == 0 else TAME))
                 case 2:
                     runs.append(new_run(name, "sh", "-c", f"{note}; exit {n}", status=n))
                 case _:

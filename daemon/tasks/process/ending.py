@@ -11,13 +11,17 @@ from tasks.process.environment import RUN_VARIABLE
 from tasks.process.identity import Liveness, ProcessIdentity, probe
 from tasks.process.runfiles import RunFiles, noted
 from tasks.process.signalling import signal_process
-from tasks.process.table import Entry, marked, table, writers_to_pipes_of
+from tasks.process.table import Entry, carriers, marked, table, writers_to_pipes_of
 from tasks.process.watch import reap
 
 #: seconds between two looks at a process that was asked to end
 _POLL = 0.02
-#: sweeps in a row that must find nothing: a process that forks and ends at once can slip through one
+#: sweeps in a row that must find nothing, and looks of each: a chain of processes that fork and end at once slips
+#: through a single one
 _CALM = 2
+_LOOKS = 20
+#: seconds a shim may take for each step of its start
+_STARTING = 5.0
 #: seconds the shim has for what is left in its pipes, before we look who else holds them
 _DRAINING = 0.2
 #: rounds of stopping processes before they are killed
@@ -86,6 +90,7 @@ class _Run:
             await self._ask_agent(graces)
         await self._kill_all(graces.kill)
         await self._end_shim(graces)
+        await self._kill_all(graces.kill)
         return StopReport(tuple(self.steps), len(self.killed), tuple(await asyncio.to_thread(self._members)))
 
     async def sweep(self, grace: float) -> int:
@@ -98,8 +103,9 @@ class _Run:
         return len(self.seen)
 
     async def _ask_agent(self, graces: Graces) -> None:
-        shim = noted(self.files.started)
-        await _until(lambda: self.files.agent() is not None or shim is None or _is_gone(shim), 1.0)
+        # A shim on its way has made `started` before it writes in it, and that before it starts the agent.
+        await _until(lambda: noted(self.files.started) is not None, _STARTING)
+        await _until(lambda: noted(self.files.pid) is not None or self.files.shim() is None, _STARTING)
         for signum, grace in ((signal.SIGINT, graces.interrupt), (signal.SIGTERM, graces.terminate)):
             await asyncio.to_thread(self._members)
             agent = self.files.agent()
@@ -116,8 +122,12 @@ class _Run:
             await _until(lambda found=found: all(map(_is_gone, found)), min(1.0, seconds))  # type: ignore[misc]
 
     def _kill_found(self) -> list[ProcessIdentity]:
-        """One round. A stopped process neither forks nor leaves its children to init, so all are stopped first."""
+        """One round; returns what it found. A stopped process neither forks nor leaves its children to init, so all
+        are stopped first, and at once: some live for a moment only."""
         known: set[ProcessIdentity] = set()
+        for carrier in carriers(RUN_VARIABLE, self.marker, looks=_LOOKS):
+            signal_process(carrier, signal.SIGSTOP)
+            known.add(carrier)
         for _ in range(_FREEZES):
             new = set(self._members()) - known
             if not new:
@@ -149,9 +159,8 @@ class _Run:
         """Let the shim end by itself. What keeps it from that, by holding the output, was found by nothing else: kill it."""
         end = time.monotonic() + seconds
         while not await _until(lambda: _is_gone(shim), _DRAINING):
-            if holders := await asyncio.to_thread(self._holders):
-                self._kill(holders)
-                await self._kill_all(seconds)
+            self._kill(await asyncio.to_thread(self._holders))
+            await self._kill_all(seconds)
             if time.monotonic() > end:
                 return _is_gone(shim)
         return True

@@ -50,7 +50,7 @@ tasksd_keep() {
         trap '' XFSZ
         ulimit -f "$tasksd_blocks"
         exec cat >>"$tasksd_dir/$1"
-    )
+    ) && exit
     exec cat >/dev/null
 }
 
@@ -60,6 +60,7 @@ set +C
 printf '000\n' >"$tasksd_dir/exit.draft" || exit 125
 
 {
+    trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
     {
         trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
         (

@@ -6,7 +6,7 @@ Plain calls that read /proc, some 20 µs a process: from an event loop, call the
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tasks.process.identity import Liveness, ProcessIdentity, boot_id, identify, probe, stat_fields
@@ -27,7 +27,13 @@ def marked(variable: str, value: str) -> list[ProcessIdentity]:
     Not found: those that were given, or gave themselves, another environment, and those that hide theirs (Linux:
     PR_SET_DUMPABLE, programs with capabilities).
     """
-    return _marked(f"{variable}={value}")
+    return list(carriers(variable, value))
+
+
+def carriers(variable: str, value: str, *, looks: int = 1) -> Iterator[ProcessIdentity]:
+    """As `marked`, each as soon as it is found, the youngest first. Every further look, a fraction of a millisecond, is
+    for processes that came into being meanwhile: one that lives for a moment is rarely seen by a single look."""
+    return _carriers(f"{variable}={value}", looks)
 
 
 def cpu_seconds(identities: Iterable[ProcessIdentity]) -> float:
@@ -39,17 +45,15 @@ def cpu_seconds(identities: Iterable[ProcessIdentity]) -> float:
 if sys.platform == "darwin":
     import psutil
 
-    def _marked(definition: str) -> list[ProcessIdentity]:
+    def _carriers(definition: str, looks: int) -> Iterator[ProcessIdentity]:
         variable, _, value = definition.partition("=")
-        found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid == os.getpid() or process.uids().effective != os.geteuid():
                     continue
                 identity = identify(process.pid)
                 if identity is not None and process.environ().get(variable) == value:
-                    found.append(identity)
-        return [identity for identity in found if probe(identity) is not Liveness.GONE]
+                    yield identity
 
     def _cpu_seconds(identity: ProcessIdentity) -> float:
         with contextlib.suppress(psutil.Error, OSError):
@@ -76,24 +80,28 @@ else:
     #: bytes enough for any line of stat
     _STAT = 4096
 
-    def _marked(definition: str) -> list[ProcessIdentity]:
-        needle, own, user = b"\0" + os.fsencode(definition) + b"\0", os.getpid(), os.geteuid()
-        found = []
-        for name in os.listdir("/proc"):  # noqa: PTH208 - hundreds of names, several times a second
-            if not name.isdigit() or int(name) == own:
-                continue
-            with contextlib.suppress(OSError):
-                # All that follows is about one process: its directory does not become that of a later one.
-                directory = os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    if os.fstat(directory).st_uid != user or needle not in b"\0" + _read(directory, "environ") + b"\0":
-                        continue
+    def _carriers(definition: str, looks: int) -> Iterator[ProcessIdentity]:
+        needle, user = b"\0" + os.fsencode(definition) + b"\0", os.geteuid()
+        # A process inherits the marker or never has it: one look at each is enough.
+        seen = {str(os.getpid())}
+        for _ in range(looks):
+            for name in reversed(os.listdir("/proc")):  # noqa: PTH208 - hundreds of names, several times a second
+                if name.isdigit() and name not in seen:
+                    seen.add(name)
+                    if identity := _carrier(name, needle, user):
+                        yield identity
+
+    def _carrier(name: str, needle: bytes, user: int) -> ProcessIdentity | None:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            # All that follows is about one process: its directory does not become that of a later one.
+            directory = os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if os.fstat(directory).st_uid == user and needle in b"\0" + _read(directory, "environ") + b"\0":
                     entry = _entry(int(name), _read(directory, "stat", _STAT))
-                    if entry is not None:
-                        found.append(entry.identity)
-                finally:
-                    os.close(directory)
-        return found
+                    return None if entry is None else entry.identity
+            finally:
+                os.close(directory)
+        return None
 
     def _read(directory: int, name: str, bound: int | None = None) -> bytes:
         descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)

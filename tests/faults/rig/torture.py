@@ -19,6 +19,7 @@ TRAITS = (
     "cleared-session",  # the same, in a session of its own
     "cleared-orphan",  # the same, parent gone and descriptors closed, but in the agent's session
     "cleared-holder",  # the same, in a session of its own, but with the agent's output
+    "chain",  # ends as soon as it has made its successor, again and again, in a session of its own
     "storm",  # makes children that make children, all of them for a moment only
 )
 
@@ -50,7 +51,7 @@ def orphan(then: Callable[[], None]) -> None:
 
 def be(kind: str) -> None:
     """Become a process of that kind, for good."""
-    if kind in ("session", "orphan", "daemon", "cleared-session", "cleared-holder"):
+    if kind in ("session", "chain", "orphan", "daemon", "cleared-session", "cleared-holder"):
         os.setsid()
     if kind in ("daemon", "cleared-orphan"):
         os.closerange(0, 256)
@@ -59,6 +60,8 @@ def be(kind: str) -> None:
         os.execve("/bin/sleep", ["sleep", "600"], {})  # noqa: S606 - the environment is the point
     elif kind == "storm":
         storm()
+    elif kind == "chain":
+        chain()
     idle()
 
 
@@ -67,6 +70,15 @@ def storm() -> None:
     while True:
         fork(brief)
         time.sleep(0.02)
+
+
+def chain() -> None:
+    """Thousands of processes a second, one at a time. The ledger has those of every hundredth."""
+    for number in range(1_000_000):
+        if os.fork() != 0:
+            os._exit(0)
+        if number % 100 == 99:
+            note("link")
 
 
 def brief() -> None:
