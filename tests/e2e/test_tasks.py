@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,8 @@ def office(rig: Rig) -> Rig:
     return rig
 
 
-def configure(rig: Rig, *, agent: str = "", more: str = "") -> None:
-    environment = rig.client.environment()
+def configure(rig: Rig, *, agent: str = "", more: str = "", variables: Mapping[str, str] | None = None) -> None:
+    environment = rig.client.environment(variables)
     inherited = {name: environment[name] for name in environment if name not in ("PATH", "HOME", "TASKSD_DATA_DIR")}
     table = ", ".join(f"{name} = {json.dumps(value)}" for name, value in inherited.items())
     folder = rig.client.home / ".config/tasksd"
@@ -250,3 +252,61 @@ def test_agents_outlive_a_killed_daemon_and_are_adopted(office: Rig) -> None:
         done = over(rig, one)
         assert (done["status"], done["merge_state"], done["attempt"]) == ("completed", "merged", 1), done["error"]
         assert (done["input_tokens"], done["output_tokens"]) == (10, 140)
+
+
+def usage_limit(seconds: int) -> ApiError:
+    """A plan's limit, as the API tells it to who is logged in."""
+    said = {"status": "rejected", "reset": str(int(time.time()) + seconds), "representative-claim": "five_hour"}
+    headers = {f"anthropic-ratelimit-unified-{name}": value for name, value in said.items()}
+    return ApiError(429, "rate_limit_error", headers=headers, times=1)
+
+
+LOGGED_IN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "scripted"}
+
+
+def test_a_usage_limit_holds_the_pool_until_its_end_and_the_same_session_goes_on(office: Rig) -> None:
+    rig = office
+    configure(rig, variables=LOGGED_IN)
+    rig.daemon.start()
+    first, *rest = by_shell("a", "1")
+    begin = [Reply([ToolUse("toolu_begin", "Bash", {"command": "touch begun", "description": "Begin"})], USAGE)]
+    rig.api.scripts["limited"] = [*begin, usage_limit(15), first, *rest]
+    rig.api.scripts["other"] = by_shell("b", "1")
+    one = submit(rig, "limited")
+    until(lambda: task(rig, one)["hold_reason"], "held", timeout=60)
+    held = task(rig, one)
+    assert held["status"] == "queued"
+    assert "limit" in held["hold_reason"]
+    pool = rig.daemon.get("/v1/pool")
+    assert pool["hold_reason"] == held["hold_reason"]
+    assert 0 < pool["hold_until"] - time.time() * 1000 < 16_000
+    # Nothing else is started into the same limit; the hold outlives the daemon.
+    other = submit(rig, "other")
+    rig.daemon.kill()
+    rig.daemon.start()
+    assert rig.daemon.get("/v1/pool")["hold_until"] == pool["hold_until"]
+    assert task(rig, other)["status"] == "queued"
+    done = over(rig, one)
+    assert (done["status"], done["merge_state"], done["attempt"]) == ("completed", "merged", 2), done["error"]
+    runs = done["runs"]
+    assert [run["outcome"] for run in runs] == ["limited", "completed"]
+    assert runs[0]["session_uuid"] == runs[1]["session_uuid"] == done["session_uuid"]
+    assert runs[1]["resumed"]
+    assert done["started_at"] < pool["hold_until"] <= runs[1]["started_at"]
+    # Each process's own part, added up: three answers.
+    assert (done["input_tokens"], done["output_tokens"]) == (15, 210)
+    assert over(rig, other)["status"] == "completed"
+
+
+def test_a_refused_login_holds_the_pool_for_a_person(office: Rig) -> None:
+    rig = office
+    rig.daemon.start()
+    rig.api.scripts["refused"] = [ApiError(401, "authentication_error", "invalid x-api-key")]
+    one = submit(rig, "refused")
+    until(lambda: task(rig, one)["hold_reason"], "held", timeout=60)
+    assert "tasksd pool resume" in task(rig, one)["hold_reason"]
+    assert rig.daemon.get("/v1/pool")["hold_reason"]
+    rig.api.scripts["refused"] = by_shell("a", "1")
+    rig.daemon.command("pool", "resume")
+    done = over(rig, one)
+    assert (done["status"], done["attempt"]) == ("completed", 2), done["error"]

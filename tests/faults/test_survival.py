@@ -1,14 +1,17 @@
 """Agents outlive their daemon: killed at any moment, the next one finds every agent, starts none twice, loses no end."""
 
 import contextlib
+import json
 import os
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from .rig.waiting import until
-from .rig.work import Work, commit
+from .rig.work import Work, commit, git
 
 AGENTS = 8
 
@@ -172,4 +175,33 @@ def test_tasks_that_wait_are_still_there_after_kills(work: Work, rounds: int) ->
     for one in first:
         assert work.completed(one)["attempt"] == 1
     assert work.files() == {"README", *(f"file-{number}" for number in range(6))}
+    work.daemon.stop()
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_no_kill_of_the_daemon_loses_doubles_or_orphans_a_task(work: Work, kills: int) -> None:
+    """Killed at random moments all the way through: every task is done once, and all of it arrives."""
+    random_ = random.Random(kills)
+    work.configure(agents=4, more="[git]\nretry = 1")
+    work.daemon.start()
+    count = 2 * kills
+    starts_file = work.folder / "starts"
+    ids = [
+        work.submit(f"echo {number} >> {starts_file}\nsleep 0.{random_.randrange(1, 9)}\n" + commit(f"file-{number}"))
+        for number in range(count)
+    ]
+    for _ in range(kills):
+        deadline = time.monotonic() + random_.uniform(0.1, 1.5)
+        until(lambda: time.monotonic() > deadline, "the moment")  # noqa: B023
+        work.daemon.kill()
+        work.daemon.start()
+    for one in ids:
+        task = work.over(one, timeout=60)
+        assert (task["status"], task["merge_state"]) == ("completed", "merged"), json.dumps(task, indent=1)
+    assert sorted(map(int, starts_file.read_text().split())) == list(range(count))
+    assert work.files() == {"README", *(f"file-{number}" for number in range(count))}
+    assert (work.branches(), work.worktrees()) == ({"main"}, [])
+    assert git(work.repository, "status", "--porcelain") == ""
+    git(work.repository, "fsck", "--no-dangling")
+    until(lambda: not work.marked(), "no process left")
     work.daemon.stop()

@@ -4,6 +4,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tasks.agent.quota import is_account_trouble
 from tasks.agent.reader import OutputReader
 from tasks.agent.result import AgentResult
 from tasks.config import AgentSettings
@@ -36,6 +37,8 @@ class Judgement:
     text: str
     #: why the session that was asked for could not be used: it does not exist (yet), or it exists already
     session: Literal["unknown", "in_use"] | None = None
+    #: an agent_error that the person's account is the reason of: every other task would meet it too
+    account: bool = False
 
 
 def judge(settings: AgentSettings, reader: OutputReader, exit_status: int | None, *, errors: str = "") -> Judgement:
@@ -65,7 +68,8 @@ def _by_result(result: AgentResult, reader: OutputReader, errors: str) -> Judgem
     if result.is_error or result.terminal_reason not in (None, "completed"):
         reason = _REASONS.get(result.terminal_reason or "")
         said = ": ".join(filter(None, (reason, words)))
-        return Judgement(Failure.AGENT_ERROR, said or "the agent failed and did not say why", _session_trouble(words))
+        said = said or "the agent failed and did not say why"
+        return Judgement(Failure.AGENT_ERROR, said, _session_trouble(words), is_account_trouble(result))
     if result.turns == 0:
         return Judgement(Failure.AGENT_ERROR, _no_turn(result, words))
     return Judgement(COMPLETED, result.text)

@@ -20,6 +20,9 @@ _LIMIT = re.compile(
     re.IGNORECASE,
 )
 
+#: The client's own words for it, recorded.
+_ACCOUNT = re.compile(r"(?:Not logged in|Invalid API key|Credit balance is too low|OAuth token)\b", re.IGNORECASE)
+
 _EPOCH = re.compile(r"\|\s*(\d{10}|\d{13})\b")
 _RESET = re.compile(r"\b(?:resets?|regain access)\s+(?:(?:at|on)\s+)?", re.IGNORECASE)
 _SPAN = re.compile(r"in\s+((?:\d{1,4}\s*(?:d|h|m|s)[a-z]*[\s,]*)+)", re.IGNORECASE)
@@ -62,6 +65,15 @@ def is_limit(result: AgentResult) -> bool:
         return True
     says_so = _LIMIT.search(result.text) is not None
     return says_so and (result.api_status is None or _RESET.search(result.text) is not None)
+
+
+def is_account_trouble(result: AgentResult) -> bool:
+    """Whether the client was turned away for the person's account: no login, a refused key, no credit. Only a person can
+    change that, and it meets every task alike.
+    """
+    if not result.is_error or result.subtype != "success":
+        return False
+    return result.api_status in (401, 403) or _ACCOUNT.match(result.text) is not None
 
 
 def sane(moment: int, now: int) -> int | None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -22,19 +21,21 @@ from tasks.errors import (
 )
 from tasks.manager import Run, Task
 from tasks.pool import AgentPool
-from tasks.process import Liveness, ProcessIdentity, RunFiles
+from tasks.process import ProcessIdentity, RunFiles
+from tasks.runner.facts import facts
 from tasks.runner.parts import Parts, run_mark
 from tasks.runner.recovery import Action, Found, decide
 from tasks.runner.runner import Ended, Outcome, Runner
 from tasks.runner.settling import Cleaned, Settling
+from tasks.runner.valve import Hold, Valve
 from tasks.words import MergeState, TaskPriority, TaskStatus
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the rows, when nobody rings.
 INTERVAL = 2.0
-#: Names in daemon_state.
-PAUSED, WORKERS, LIMIT = "pool.paused", "pool.max_agents", "pool.limit"
+#: A name in daemon_state.
+WORKERS = "pool.max_agents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,7 @@ class Dispatcher:
         )
         #: tasks that are in the pool, waiting or at work
         self._given: set[str] = set()
-        self._paused = False
-        self._limit: tuple[int, str] | None = None
+        self._valve = Valve(self._pool, parts.manager)
         self._hindered = False
         #: work that outlives the call that began it
         self._background: set[asyncio.Task[None]] = set()
@@ -92,21 +92,16 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Restore what has to survive a restart and take up the tasks of earlier daemons."""
-        self._paused = bool(await self._manager.get_state(PAUSED))
+        await self._valve.restore(_now())
         workers = await self._manager.get_state(WORKERS)
         if isinstance(workers, int):
             self._pool.resize(workers)
-        limit = await self._manager.get_state(LIMIT)
-        if isinstance(limit, dict) and limit["until"] > _now():
-            self._limit = (limit["until"], limit["reason"])
-        self._apply_pause()
         await self._recover()
 
     async def step(self) -> None:
         """Give queued tasks to the pool and notice what others decided. What the store cannot do waits."""
         try:
-            if self._limit is not None and self._limit[0] <= _now():
-                await self._end_limit()
+            await self._valve.release(_now())
             await self._give()
             await self._heed_others()
         except (StoreUnavailable, StoreBusy) as error:
@@ -172,7 +167,8 @@ class Dispatcher:
                 return
             outcome = ended.result()
             if isinstance(outcome, Ended) and outcome.outcome is Outcome.LIMITED:
-                self._begin_limit(outcome)
+                self._valve.close(Hold(outcome.until or 0, outcome.reason or "a usage limit"))
+                self._begin(self._valve.keep(), "keep-hold")
             self._wake()
 
         future.add_done_callback(done)
@@ -183,32 +179,6 @@ class Dispatcher:
             task = await self._manager.get_task(task_id)
             if task is not None and task.status.is_over:
                 self._runner.stop(task_id)
-
-    # Usage limits and pauses.
-
-    def _begin_limit(self, ended: Ended) -> None:
-        until, reason = ended.until or 0, ended.reason or "a usage limit"
-        if self._limit is None or self._limit[0] < until:
-            self._limit = (until, reason)
-        self._apply_pause()
-        log.warning("usage limit, the pool waits until=%d reason=%s", until, reason)
-        self._begin(self._store_limit(), "store-limit")
-
-    async def _store_limit(self) -> None:
-        if self._limit is not None:
-            await self._manager.set_state(LIMIT, {"until": self._limit[0], "reason": self._limit[1]})
-
-    async def _end_limit(self) -> None:
-        self._limit = None
-        await self._manager.set_state(LIMIT, None)
-        self._apply_pause()
-        log.info("the usage limit is over, the pool goes on")
-
-    def _apply_pause(self) -> None:
-        if self._paused or self._limit is not None:
-            self._pool.pause()
-        else:
-            self._pool.resume()
 
     # What people ask for.
 
@@ -297,17 +267,14 @@ class Dispatcher:
 
     async def pause(self) -> None:
         """Start nothing more; what is at work goes on. Survives a restart."""
-        await self._manager.set_state(PAUSED, True)
-        self._paused = True
-        self._apply_pause()
+        await self._valve.pause()
 
     async def resume(self) -> None:
         """Start tasks again, also before the end of a usage limit."""
-        await self._manager.set_state(PAUSED, False)
-        self._paused = False
-        if self._limit is not None:
-            await self._end_limit()
-        self._apply_pause()
+        await self._valve.resume()
+        for task in await self._manager.unfinished():
+            if task.status is TaskStatus.QUEUED and task.hold_until is not None and task.task_id not in self._given:
+                await self._manager.clear_hold(task.task_id)
         self._wake()
 
     async def resize(self, workers: int) -> None:
@@ -321,17 +288,17 @@ class Dispatcher:
         self._wake()
 
     def pool(self) -> PoolState:
-        limit, snapshot = self._limit, self._pool.snapshot()
+        hold, snapshot = self._valve.hold, self._pool.snapshot()
         waiting = [
-            WaitingTask(one.task_id, one.priority, one.position, limit[1] if limit else one.why or "")
+            WaitingTask(one.task_id, one.priority, one.position, hold.reason if hold else one.why or "")
             for one in snapshot.tasks
             if one.position is not None
         ]
         return PoolState(
             **self._pool.get_status(),
-            paused=self._paused,
-            hold_reason=limit[1] if limit else None,
-            hold_until=limit[0] if limit else None,
+            paused=self._valve.paused,
+            hold_reason=hold.reason if hold else None,
+            hold_until=hold.until if hold else None,
             waiting=waiting,
         )
 
@@ -424,32 +391,10 @@ class Dispatcher:
             found = Found(task.status, task.merge_state, worktree=task.worktree is not None)
             return found, None
         files = self._files(task, run)
-        return await asyncio.to_thread(_facts, task, run, files)
+        return await asyncio.to_thread(facts, task, run, files)
 
     def _files(self, task: Task, run: Run) -> RunFiles:
         return RunFiles(self._parts.settings.runs_dir / task.task_id / str(run.attempt))
-
-
-def _facts(task: Task, run: Run, files: RunFiles) -> tuple[Found, ProcessIdentity | None]:
-    marked = process.marked(process.RUN_VARIABLE, run_mark(task.task_id, run.attempt))
-    shim, liveness = run.shim, None
-    if shim is not None:
-        liveness = process.probe(shim)
-    elif (identity := files.shim()) is not None:
-        shim, liveness = identity, Liveness.ALIVE  # the daemon was killed between its start and the row
-    found = Found(
-        task.status,
-        task.merge_state,
-        worktree=task.worktree is not None,
-        run=True,
-        run_finished=run.finished_at is not None,
-        here=run.host == socket.gethostname(),
-        shim=liveness,
-        marked=bool(marked),
-        started=files.was_started(),
-        exit_status=files.exit_status() is not None,
-    )
-    return found, shim if liveness is Liveness.ALIVE else None
 
 
 def _now() -> int:

@@ -19,17 +19,23 @@ from tasks.runner.parts import Parts, run_mark, tail
 from tasks.runner.place import Place, Placing
 from tasks.runner.settling import Settling
 from tasks.runner.supervision import Breach, Supervision, free_bytes
-from tasks.words import Failure, TaskStatus
+from tasks.words import Failure, PrivacyLevel, TaskStatus
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a task that had to be held back is looked at again.
 HOLD = 10.0
-#: Seconds to hold the pool for a usage limit that names no end, doubled each time up to the second.
-LIMIT_HOLD, LONGEST_LIMIT_HOLD = 300.0, 3600.0
+#: Seconds to hold the pool for a limit or an outage that names no end, doubled each time up to the second.
+LIMIT_HOLD, LONGEST_LIMIT_HOLD = 120.0, 3600.0
+#: Seconds to hold it when the client is turned away for the person's account, and how often for one task.
+ACCOUNT_HOLD, ACCOUNT_TRIES = 900.0, 3
+#: Dollars: what a session that has spent its budget may still spend, since the client takes 0 for no limit.
+LEAST_BUDGET = 0.01
+#: Outcomes of runs beside completed, stopped and the failures.
+ACCOUNT, IN_USE = "account", "session_in_use"
 
-#: What a session that ran into a usage limit is told afterwards.
-RESUME_PROMPT = "The usage limit that stopped you is over. Go on with the task where you left off.\n"
+#: What a session that the API stopped serving is told afterwards.
+RESUME_PROMPT = "You were interrupted because the API stopped serving you. Go on with the task where you left off.\n"
 
 
 class Outcome(StrEnum):
@@ -141,7 +147,8 @@ class Runner:
         task = await self._known(task_id)
 
         async def on_notes(notes: list[str]) -> None:
-            await manager.add_activities(task_id, notes)
+            if settings.privacy.level is not PrivacyLevel.MINIMAL:
+                await manager.add_activities(task_id, notes)
             self._parts.changed()
 
         async def on_agent(agent: ProcessIdentity) -> None:
@@ -171,17 +178,22 @@ class Runner:
             judge(settings, reader, status, errors=errors) if breach is None else Judgement(breach.failure, breach.text)
         )
         stopped = task.status is not TaskStatus.RUNNING
-        outcome = "stopped" if stopped else f"session_{verdict.session}" if verdict.session else str(verdict.outcome)
+        outcome = _outcome(verdict, stopped=stopped)
         await manager.end_run(task_id, attempt, exit_status=status, outcome=outcome, result=reader.result)
         if stopped:
             log.info("agent stopped task=%s attempt=%d", task_id, attempt)
             await self._settling.settle(task_id)
             return Ended(Outcome.OVER)
         log.info("agent ended task=%s attempt=%d outcome=%s exit_status=%s", task_id, attempt, outcome, status)
-        if verdict.session is not None and await self._may_start_anew(task_id):
-            # The session is not there (it never got as far, or its transcript was deleted), or somebody has taken its id.
-            await manager.hold(task_id, f"starts again in a new session: {verdict.text}", _now())
+        if verdict.session is not None and await self._count(task_id, outcome) < 2:
+            # It is not there (it never got as far, or its transcript was deleted), or it is there already. Once: what fails
+            # twice for its session has another reason.
+            await manager.hold(task_id, f"starts again: {verdict.text}", _now())
             return Ended(Outcome.HELD)
+        if verdict.account and await self._count(task_id, ACCOUNT) < ACCOUNT_TRIES:
+            return await self._put_back(
+                task, f"{verdict.text}: put that right, then `tasksd pool resume`", _now() + round(ACCOUNT_HOLD * 1000)
+            )
         match verdict.outcome:
             case "limited":
                 return await self._limited(task, verdict, reader.limit.resets_at if reader.limit else None)
@@ -199,10 +211,14 @@ class Runner:
         seconds = min(LIMIT_HOLD * 2**self._limits_in_a_row, LONGEST_LIMIT_HOLD)
         self._limits_in_a_row = min(self._limits_in_a_row + 1, 10)
         until = resets_at if resets_at is not None else _now() + round(seconds * 1000)
-        await self._manager.hold(task.task_id, verdict.text, until)
-        await self._manager.add_activities(task.task_id, [f"usage limit: {verdict.text}"])
+        return await self._put_back(task, verdict.text, until)
+
+    async def _put_back(self, task: Task, reason: str, until: int) -> Ended:
+        """Into the queue again; the pool waits with it."""
+        await self._manager.hold(task.task_id, reason, until)
+        await self._manager.add_activities(task.task_id, [f"put back into the queue: {reason}"])
         self._parts.changed()
-        return Ended(Outcome.LIMITED, until, verdict.text)
+        return Ended(Outcome.LIMITED, until, reason)
 
     async def _reason_to_hold(self, task: Task) -> str | None:
         """Why it cannot start now although it has a slot."""
@@ -216,6 +232,8 @@ class Runner:
         verdict = await self._parts.in_thread(
             self._parts.enforcer.pre_task, task.workspace or "", task.agent_type, task_id=task.task_id
         )
+        if verdict.blocks and verdict.message == task.hold_reason:
+            return verdict.message  # said already
         await self._settling.record(verdict)
         if verdict.message and not verdict.blocks:
             await self._manager.add_activities(task.task_id, [verdict.message])
@@ -225,14 +243,21 @@ class Runner:
         """The session to use, and whether to go on with it: only what a usage limit stopped is gone on with."""
         run = await self._manager.latest_run(task.task_id)
         settings = self._parts.settings.agent.of(task.agent_type)
-        if run is not None and run.outcome == LIMITED and run.session_uuid and resumable(settings):
+        if run is not None and run.outcome in (LIMITED, IN_USE) and run.session_uuid and resumable(settings):
             return run.session_uuid, True
         return str(uuid.uuid4()), False
 
-    async def _may_start_anew(self, task_id: str) -> bool:
-        """Once: what fails twice for its session has another reason."""
-        runs = await self._manager.runs(task_id)
-        return sum((run.outcome or "").startswith("session_") for run in runs) < 2
+    async def _count(self, task_id: str, outcome: str) -> int:
+        """Runs that ended so."""
+        return sum(run.outcome == outcome for run in await self._manager.runs(task_id))
+
+    async def _budget(self, task: Task, session: str) -> tuple[float | None, int | None]:
+        """Dollars and turns that are left for a session: the client counts each of its processes anew. None: no limit."""
+        settings = self._parts.settings.agent.of(task.agent_type)
+        dollars, turns = task.budget_usd or settings.budget_usd, task.max_turns or settings.max_turns
+        before = [run for run in await self._manager.runs(task.task_id) if run.session_uuid == session]
+        spent, taken = sum(run.cost_usd or 0 for run in before), sum(run.turns or 0 for run in before)
+        return max(dollars - spent, LEAST_BUDGET) if dollars else None, max(turns - taken, 1) if turns else None
 
     async def _start(
         self, task: Task, place: Place, files: RunFiles, session: str, *, resume: bool, attempt: int
@@ -246,9 +271,10 @@ class Runner:
                 "no Claude Code client was found on the daemon's PATH: install it, set agent.command, "
                 "or run `tasksd service install` again from a shell that finds it"
             )
+        budget_usd, max_turns = await self._budget(task, session)
         call = launch(
-            settings, program=program, session=session, resume=resume, model=task.model, budget_usd=task.budget_usd,
-            max_turns=task.max_turns, hooks=hooks,
+            settings, program=program, session=session, resume=resume, model=task.model, budget_usd=budget_usd,
+            max_turns=max_turns, hooks=hooks,
         )  # fmt: skip
         environ = {
             **process.scrubbed(parts.environ),
@@ -308,6 +334,15 @@ class Runner:
         if task is None:
             raise TasksError(f"task {task_id} vanished from the store while it was carried out")
         return task
+
+
+def _outcome(verdict: Judgement, *, stopped: bool) -> str:
+    """As it is stored with the run."""
+    if stopped:
+        return "stopped"
+    if verdict.session is not None:
+        return f"session_{verdict.session}"
+    return ACCOUNT if verdict.account else str(verdict.outcome)
 
 
 def _now() -> int:

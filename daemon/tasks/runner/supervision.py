@@ -19,7 +19,7 @@ TICK = 1.0
 #: Bytes by which a shell counts the size of files: what an agent writes is cut at a multiple of it.
 BLOCK = 512
 #: Bytes of output read at once.
-PIECE = 1 << 20
+PIECE = 256 << 10
 #: After this part of the silence that is allowed the agent's CPU time is looked at, and then as often, but not less often
 #: than every so many seconds.
 CPU_PART, CPU_INTERVAL = 0.25, 30.0
@@ -183,8 +183,8 @@ class Supervision:
         while data := await asyncio.to_thread(_read, self.files.output, self._read):
             known = max(0, min(len(data), self._noted - self._read))
             if known:
-                self.reader.feed(data[:known])  # told already, before the daemon was restarted
-            notes += [note.message for note in self.reader.feed(data[known:])]
+                await asyncio.to_thread(self.reader.feed, data[:known])  # told already, before the daemon was restarted
+            notes += [note.message for note in await asyncio.to_thread(self.reader.feed, data[known:])]
             self._read += len(data)
             if len(data) < PIECE:
                 break
