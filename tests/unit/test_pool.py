@@ -229,7 +229,7 @@ async def test_a_call_instead_of_a_function_is_refused() -> None:
 
 
 async def test_a_task_sees_the_context_of_its_submitter_not_of_the_task_before_it(work: Work) -> None:
-    variable = contextvars.ContextVar("variable", default="nobody")
+    variable = contextvars.ContextVar[str]("variable")
 
     async def first() -> None:
         variable.set("first")
@@ -239,11 +239,13 @@ async def test_a_task_sees_the_context_of_its_submitter_not_of_the_task_before_i
         return variable.get()
 
     pool = AgentPool(max_agents=1)
+    variable.set("submitter of the first")
     pool.enqueue(first)
+    variable.set("submitter of the second")
     waiting = pool.enqueue(second)
-    await until(lambda: work.started)
+    variable.set("later")
     work.let_go("first")
-    assert await waiting.future == "nobody"
+    assert await waiting.future == "submitter of the second"
 
 
 async def test_an_id_is_drawn_and_names_the_asyncio_task() -> None:
@@ -790,7 +792,9 @@ def test_tasks_left_behind_by_another_loop_are_not_started_in_this_one() -> None
     with pytest.raises(RuntimeError, match="one pool for each loop"):
         asyncio.run(resume())
     with pytest.raises(RuntimeError, match="one pool for each loop"):
-        asyncio.run(pool.shutdown())
+        asyncio.run(pool.shutdown(cancel_running=True))
+    assert not pool.snapshot().closed
+    assert pool.get_status()["queued_tasks"] == 1
 
 
 async def test_an_unused_pool_shuts_down_anywhere() -> None:
@@ -947,6 +951,22 @@ async def test_tasks_that_come_and_go_behind_a_line_that_does_not_move_leave_not
     work.let_go("running", "waiting")
     await pool.shutdown()
     assert groups_in_memory() < 200
+
+
+async def test_the_order_is_kept_when_many_come_and_go(work: Work) -> None:
+    chance = random.Random(5)
+    pool = AgentPool(max_agents=1, queue_size=2_000, per_workspace=1)
+    pool.pause()
+    handles = [pool.enqueue(work, number, workspace=chance.randrange(1_000)) for number in range(2_000)]
+    work.let_go(*range(500))
+    pool.resume()
+    await until(lambda: len(work.started) == 501)
+    gone = chance.sample(range(501, 2_000), 1_200)
+    for number in gone:
+        assert await pool.cancel(handles[number].task_id)
+    work.let_go(*range(500, 2_000))
+    await pool.shutdown()
+    assert work.started == [number for number in range(2_000) if number not in set(gone)]
 
 
 async def test_a_finished_task_is_not_kept() -> None:

@@ -279,7 +279,7 @@ class AgentPool:
         self._active += 1
         self._line.start(job)
         # The callback, not code around fn: a task cancelled before its first step runs no code at all.
-        job.start().add_done_callback(partial(self._ended, job), context=job.context)
+        job.start().add_done_callback(partial(self._ended, job))
 
     def _ended(self, job: Job, runner: asyncio.Task[Outcome]) -> None:
         del self._jobs[job.task_id]

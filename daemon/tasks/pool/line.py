@@ -96,8 +96,7 @@ class Line:
             group.lane.empty -= 1
         group.jobs[job.number] = job
         self._count += 1
-        if not self._workspace_is_full(group.workspace):
-            group.lane.enlist(group)
+        group.lane.enlist(group)
 
     def leave(self, job: Job) -> None:
         """Go away without a start. O(1), now and then O(groups)."""
@@ -200,7 +199,7 @@ class Line:
         while lane.heap:
             number, group = lane.heap[0]
             if not group.jobs or self._workspace_is_full(group.workspace):
-                lane.delist_first()  # `enter` or `end` lists it again
+                lane.delist_first()  # until `enter` or `end` enlists it again
                 continue
             first = next(iter(group.jobs))
             if first == number:
