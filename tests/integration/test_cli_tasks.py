@@ -126,11 +126,15 @@ def test_waiting_ends_with_1_when_the_task_fails_and_says_what_to_do(desk: Desk)
 
 
 def test_waiting_ends_with_1_when_the_work_is_not_merged(desk: Desk) -> None:
-    done = desk.run("submit", "--wait", f"git -C {desk.repository} checkout -q --detach; {COMMIT.format('q')}; echo dirty >q2",
-                    code=None)  # fmt: skip
-    desk.git("checkout", "-q", "main")
-    one = desk.task(done.stdout.strip())
-    assert done.returncode == (0 if one["merge_state"] == "merged" else 1)
+    ours = "echo ours >clash; git add clash; git commit -qm ours"
+    theirs = f"cd {desk.repository}; echo theirs >clash; git add clash; git commit -qm theirs"
+    done = desk.run("submit", "--wait", f"{ours}; {theirs}", code=1)
+    id_ = done.stdout.strip()
+    assert f"task {id_} completed, its merge conflicts" in done.stderr
+    assert "\n  clash\n" in done.stderr
+    assert f"tasksd merge {id_}" in done.stderr
+    desk.git("branch", "-q", "aside", f"task/{id_}~")
+    assert desk.run("merge", id_, "--into", "aside").stderr.startswith(f"task {id_} merged as ")
 
 
 def test_leaving_does_not_end_the_task_and_says_so(desk: Desk) -> None:
