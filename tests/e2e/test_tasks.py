@@ -300,6 +300,7 @@ def test_a_usage_limit_holds_the_pool_until_its_end_and_the_same_session_goes_on
 
 def test_a_refused_login_holds_the_pool_for_a_person(office: Rig) -> None:
     rig = office
+    configure(rig, variables={"CLAUDE_CODE_MAX_RETRIES": "0"})  # ten of them take three minutes
     rig.daemon.start()
     rig.api.scripts["refused"] = [ApiError(401, "authentication_error", "invalid x-api-key")]
     one = submit(rig, "refused")
