@@ -20,6 +20,7 @@ from tasks.api import ApiServer, Context, bind_unix_socket, create_app
 from tasks.api import guard as resource
 from tasks.config import load, socket_path
 from tasks.database import Database
+from tasks.database.engine import LOCK_TIMEOUT, WriteLock
 from tasks.enforcer import guard
 from tasks.enforcer.snapshot import Snapshot
 
@@ -501,6 +502,21 @@ async def test_git_that_hangs_lets_the_agent_go_on_in_time(
     before = time.monotonic()
     assert await guarded.ask(prompt(cwd=str(repository.root)), PATH=os.defpath) is None
     assert time.monotonic() - before < PATIENCE + SLACK
+
+
+async def test_store_that_is_busy_lets_the_agent_go_on_in_time(guarded: Guarded, repository: Any) -> None:
+    body = json.dumps(prompt(cwd=str(repository.root))).encode()
+    head = b"POST /v1/guard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    lock = WriteLock(guarded.database.path)
+    before = time.monotonic()
+    with lock.held():
+        reader, writer = await asyncio.open_unix_connection(str(guarded.asking.data_dir / "tasksd.sock"))
+        writer.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        answer = await reader.read(-1)
+    writer.close()
+    lock.close()
+    assert answer.endswith(b"\r\n\r\n{}")
+    assert time.monotonic() - before < LOCK_TIMEOUT - 1
 
 
 async def test_stop_that_cannot_be_counted_is_not_sent_back(

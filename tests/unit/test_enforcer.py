@@ -209,6 +209,14 @@ def test_another_tasks_look_does_not_change_what_a_task_is_measured_by(workspace
     assert enforcer.post_task("other1", workspace.root).passed
 
 
+def test_look_without_a_task_does_not_count_as_its_beginning(workspace: Workspace) -> None:
+    enforcer = by(pre_task=RuleMode.WARN)
+    enforcer.check_pre_task(workspace.root)
+    workspace.put("work.py")
+    enforcer.pre_task(workspace.root)
+    assert not enforcer.validate_post_task("abc123", workspace.root)[0]
+
+
 def test_state_of_a_worktree_after_its_set_up_can_be_remembered(workspace: Workspace) -> None:
     enforcer = by()
     workspace.put("made by the set-up")
@@ -468,6 +476,7 @@ COMMITS: dict[str, list[Commit]] = {
     "(cd sub; git commit); git commit": [Commit(f"{IN}/sub", "commit"), Commit(IN, "commit")],
     "cd sub | git commit": [Commit(IN, "commit")],
     "cd sub & git commit": [Commit(IN, "commit")],
+    "ls | cd sub; git commit": [Commit(IN, "commit")],
     "git add -A && git commit -m 'a; b' && git push": [Commit(IN, "commit")],
     "git add -A \\\n  && git commit": [Commit(IN, "commit")],
     "bash -c 'git commit'": [Commit(IN, "commit")],
