@@ -402,7 +402,7 @@ def test_a_stop_while_the_daemon_starts_is_a_clean_one(home: Home) -> None:
 
 def test_a_bug_ends_the_daemon_with_its_trace(home: Home) -> None:
     broken = (
-        "import sys, tasks.daemon as d\nd.run = lambda settings: 1 // 0\nfrom tasks.cli import main\nsys.exit(main())"
+        "import sys, tasks.daemon as d\nd.run = lambda settings, **_: 1 // 0\nfrom tasks.cli import main\nsys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", broken, "up"],
@@ -419,7 +419,7 @@ def test_a_bug_ends_the_daemon_with_its_trace(home: Home) -> None:
 def test_a_thread_that_hangs_does_not_keep_a_stopped_daemon(home: Home) -> None:
     hung = (
         "import sys, threading, tasks.daemon as d\n"
-        "d.run = lambda settings: threading.Thread(target=threading.Event().wait).start() or 0\n"
+        "d.run = lambda settings, **_: threading.Thread(target=threading.Event().wait).start() or 0\n"
         "from tasks.cli import main\nsys.exit(main())"
     )
     done = subprocess.run([sys.executable, "-c", hung, "up"], env=home.environ, timeout=TIMEOUT, check=False)

@@ -183,8 +183,7 @@ class Settling:
         for task in tasks:
             async with self._lock(task.task_id):
                 found += await self._clean(await self._known(task.task_id), dry_run=dry_run)
-        if not dry_run:
-            found += await self._expire(older_than_ms / 1000)
+        found += await self._expire(older_than_ms, now=now, dry_run=dry_run)
         return found
 
     async def _clean(self, task: Task, *, dry_run: bool) -> list[Cleaned]:
@@ -212,14 +211,19 @@ class Settling:
             found.append(Cleaned(task.task_id, f"output and prompt in {folder}", removed=True))
         return found
 
-    async def _expire(self, seconds: float) -> list[Cleaned]:
+    async def _expire(self, older_than_ms: int, *, now: int, dry_run: bool) -> list[Cleaned]:
         """Backups of branches that were deleted as long ago."""
-        found: list[Cleaned] = []
+        worktrees, found = self._parts.worktrees, []
         for repository in await self._repositories():
             with contextlib.suppress(GitError):
-                gone = await self._parts.in_thread(self._parts.worktrees.expire, repository, seconds)
+                if dry_run:
+                    backups = await self._parts.in_thread(worktrees.backups, repository)
+                    gone = [one for one in backups if one.made < now - older_than_ms]
+                else:
+                    gone = await self._parts.in_thread(worktrees.expire, repository, older_than_ms / 1000)
                 found += [Cleaned(one.task_id, f"backup {one.ref} in {repository}", removed=True) for one in gone]
-        await self._parts.in_thread(self._parts.worktrees.sweep)
+        if not dry_run:
+            await self._parts.in_thread(worktrees.sweep)
         return found
 
     async def _repositories(self) -> list[Path]:
