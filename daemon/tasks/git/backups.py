@@ -27,7 +27,8 @@ def keep(git: Git, repository: Path, task_id: str, commit: str, what: str) -> st
     Never overwrites one. It refers to a tag object, which has the time, and `what` for its message: a reference to a
     commit knows neither.
     """
-    known = {backup.ref: backup.commit for backup in list_backups(git, repository)}
+    own = (PREFIX + task_id, f"{PREFIX}{task_id}.*")
+    known = {backup.ref: backup.commit for backup, _ in _read(git, repository, *own)}
     number = 1
     while known.get(ref := PREFIX + task_id + ("" if number == 1 else f".{number}"), commit) != commit:
         number += 1
@@ -60,9 +61,9 @@ def expire(git: Git, repository: Path, older_than: float) -> list[Backup]:
     return gone
 
 
-def _read(git: Git, repository: Path) -> list[tuple[Backup, str]]:
+def _read(git: Git, repository: Path, *patterns: str) -> list[tuple[Backup, str]]:
     form = "%(refname)%00%(objectname)%00%(*objectname)%00%(taggerdate:unix)"
-    listing = git.run("for-each-ref", f"--format={form}", PREFIX, cwd=repository).stdout
+    listing = git.run("for-each-ref", f"--format={form}", *(patterns or (PREFIX,)), cwd=repository).stdout
     found = []
     for line in os.fsdecode(listing).splitlines():
         ref, value, commit, made = line.split("\0")

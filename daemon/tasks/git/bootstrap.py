@@ -49,6 +49,8 @@ def copy_included(git: Git, root: Path, worktree: Path, include_file: str, *, dr
                     f"cannot copy {shown(os.fsdecode(name))} from {shown(root)} into {shown(worktree)}: {error.strerror}; "
                     f"{include_file} names it"
                 ) from error
+            finally:
+                draft.unlink(missing_ok=True)
             files += reason is None
             notes += [f"{shown(os.fsdecode(name))} was not copied: {reason}"] if reason else []
     return Copied(files, tuple(notes))
@@ -91,10 +93,10 @@ def _copy(source: int, target: int, name: bytes, draft: Path) -> str | None:
 
 
 def _copy_file(there: int, here: int, name: bytes, draft: Path) -> None:
+    draft.unlink(missing_ok=True)
     # Non-blocking: what was a file a moment ago may be a pipe without a writer.
     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=there), "rb") as original:
         facts = os.fstat(original.fileno())
-        draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
             _copy_content(original, copy)
             os.fchmod(copy.fileno(), stat.S_IMODE(facts.st_mode) & 0o777)

@@ -59,20 +59,20 @@ def unmerged(git: Git, repository: Path, commit: str, target: str | None, base: 
     """
     if commit == base or _is_ancestor(git, repository, commit, base):
         return None
-    count = _count(git, repository, f"{base}..{commit}")
+    made = _count(git, repository, f"{base}..{commit}")
     if target is None:
-        return f"{count} and there is no branch to merge them into"
+        return f"{made} and there is no branch to merge them into"
     found = git.run(
         "rev-parse", "-q", "--verify", "--end-of-options", f"{target}^{{commit}}", cwd=repository, check=False
     )
     tip = found.stdout.decode().strip()
     if not tip:
-        return f"{count} and the branch {target} does not exist"
+        return f"{made} and the branch {target} does not exist"
     if _is_ancestor(git, repository, commit, tip):
         return None
     if _adds_nothing(git, repository, commit, tip, timeout) or _is_there_as_patches(git, repository, commit, tip):
         return None
-    return f"{_count(git, repository, f'{tip}..{commit}')} not in {target}"
+    return f"{_count(git, repository, f'{tip}..{commit}')} that {target} has not"
 
 
 def _is_ancestor(git: Git, repository: Path, older: str, newer: str) -> bool:
@@ -84,7 +84,7 @@ def _is_ancestor(git: Git, repository: Path, older: str, newer: str) -> bool:
 
 def _count(git: Git, repository: Path, revisions: str) -> str:
     number = int(git.run("rev-list", "--count", revisions, "--", cwd=repository).stdout)
-    return f"{number} commit{'s are' if number != 1 else ' is'}" if number else "commits are"
+    return f"{number} commit{'s' if number != 1 else ''}"
 
 
 def _adds_nothing(git: Git, repository: Path, commit: str, tip: str, timeout: float) -> bool:

@@ -171,7 +171,7 @@ class Worktrees:
         old = self._tip(place, branch)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            base = self._add(place, path, branch, head, old)
+            base = self._add(place, path, branch, head, old, lock)
             self._check_out(path, lock)
             workdir = path / place.prefix
             worktree = Worktree(task_id, path, workdir, branch, head.branch, base, place.common_dir)
@@ -199,7 +199,7 @@ class Worktrees:
         found = self._git.run("rev-parse", "-q", "--verify", f"refs/heads/{branch}", cwd=place.top, check=False)
         return found.stdout.decode().strip() or None
 
-    def _add(self, place: Place, path: Path, branch: str, head: Head, old: str | None) -> str:
+    def _add(self, place: Place, path: Path, branch: str, head: Head, old: str | None, own: int) -> str:
         """Branch and entry, without files, in milliseconds; where the branch begins."""
         base = head.commit
         checkout: tuple[str, ...] = ("-b", branch, str(path), head.commit)
@@ -215,7 +215,7 @@ class Worktrees:
             options += ["--reason", registry.reason(path.name)]
         options += ["--no-track"] if checkout[0] in ("-b", "-B") else []
         with repository_lock(self._locks, place.common_dir) as lock:
-            self._git.run("worktree", "add", *options, *checkout, cwd=place.top, inherit=(lock,))
+            self._git.run("worktree", "add", *options, *checkout, cwd=place.top, inherit=(lock, own))
         return base
 
     def _check_out(self, path: Path, lock: int) -> None:
