@@ -17,6 +17,7 @@ BENCHMARKS = (
     "bench_manager.py",
     "bench_redaction.py",
     "bench_pool.py",
+    "bench_tasks.py",
 )
 
 

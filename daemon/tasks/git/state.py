@@ -129,6 +129,16 @@ class GitTracker:
         except _UNSUITED:
             return self._head_and_branch(workspace)[1]
 
+    def tip(self, workspace: AnyPath, branch: str) -> str | None:
+        """The last commit of a branch; None: there is no such branch."""
+        try:
+            with _opened(workspace) as repository:
+                reference = repository.references.get(f"refs/heads/{branch}")
+                return None if reference is None else str(reference.peel(pygit2.Commit).id)
+        except _UNSUITED:
+            found = ("rev-parse", "-q", "--verify", f"refs/heads/{branch}")
+            return self._git.run(*found, cwd=Path(workspace), check=False).stdout.decode().strip() or None
+
     def commits(self, workspace: AnyPath, base: str, tip: str = "HEAD") -> list[Commit]:
         """The commits that `tip` has and `base` has not, in the order they were made (parents before children).
 

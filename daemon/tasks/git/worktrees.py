@@ -20,6 +20,7 @@ from tasks.git.lock import repository_lock
 from tasks.git.place import Head, Place, locate, read_head, shown
 from tasks.git.registry import Worktree, branch_of
 from tasks.git.removal import Removal, check_deletable, remove
+from tasks.git.state import GitTracker
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Worktrees:
         self._locks = locks_dir
         self._settings = settings
         self._git = Git(timeout=settings.timeout)
+        self._tracker = GitTracker(timeout=settings.timeout)
         self._bin = Bin(self._directory)
 
     def create(self, task_id: str, workspace: str | os.PathLike[str]) -> Worktree:
@@ -168,7 +170,7 @@ class Worktrees:
         head = read_head(self._git, place)
         self._check_subfolder(place, head)
         branch = branch_of(task_id)
-        old = self._tip(place, branch)
+        old = self._tracker.tip(place.top, branch)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             base = self._add(place, path, branch, head, old, lock)
@@ -194,10 +196,6 @@ class Worktrees:
                 f"{shown(place.workspace)} is in the repository {shown(place.top)}, but nothing in it is committed, so a "
                 f"worktree would not have it; commit it first, or submit with --no-isolation"
             )
-
-    def _tip(self, place: Place, branch: str) -> str | None:
-        found = self._git.run("rev-parse", "-q", "--verify", f"refs/heads/{branch}", cwd=place.top, check=False)
-        return found.stdout.decode().strip() or None
 
     def _add(self, place: Place, path: Path, branch: str, head: Head, old: str | None, own: int) -> str:
         """Branch and entry, without files, in milliseconds; where the branch begins."""

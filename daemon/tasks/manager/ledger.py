@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from tasks.database import Connection, Value
-from tasks.manager import statements, transitions
+from tasks.manager import activity, statements, transitions
 from tasks.manager.catalog import TaskCatalog
 from tasks.manager.store import now_ms, storable
 from tasks.manager.task import USAGE_COLUMNS, Task, Usage
@@ -140,14 +140,22 @@ class RunLedger(TaskCatalog):
         base_branch: str | Unset | None = UNSET,
         base_commit: str | Unset | None = UNSET,
         commits: int | Unset = UNSET,
+        notes: Sequence[str] = (),
     ) -> Task:
-        """Where it works, and what is on its branch. What is not given stays; `worktree=None` says that it was removed."""
+        """Where it works, and what is on its branch. What is not given stays; `worktree=None` says that it was removed.
+        `notes` become activity.
+        """
         given: dict[str, str | int | Unset | None] = {
             "worktree": worktree, "branch": branch, "base_branch": base_branch, "base_commit": base_commit,
             "commits": commits,
         }  # fmt: skip
         columns: dict[str, Value] = {name: value for name, value in given.items() if not isinstance(value, Unset)}
-        return await self._change(task_id, lambda _: columns)
+        said, at = [await self._redact(note) for note in notes], now_ms()
+
+        def decide(task: Task) -> dict[str, Value]:
+            return columns | ({"activity_log": activity.appended(task.activity_log, said, at)} if said else {})
+
+        return await self._change(task_id, decide)
 
     async def set_merge(
         self,

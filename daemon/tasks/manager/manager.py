@@ -78,9 +78,11 @@ class TaskManager(RunLedger):
         isolate: bool = True,
         budget_usd: float | None = None,
         max_turns: int | None = None,
+        queued: bool = False,
     ) -> Task:
-        """Store a new task, `pending`. `description` is the agent's prompt: it is kept word for word in a file of its own,
-        without secrets in the row. `workspace` is made absolute; whether it exists is not looked at.
+        """Store a new task: `pending`, or `queued`, so that a daemon of this store takes it up. `description` is the agent's
+        prompt: it is kept word for word in a file of its own, without secrets in the row. `workspace` is made absolute;
+        whether it exists is not looked at.
 
         Raises ValueError for what cannot be stored (an empty text, more than 1 MiB, NUL, names that cannot be printed).
         """
@@ -91,6 +93,7 @@ class TaskManager(RunLedger):
         created_at = self._tick()
         row: dict[str, Value] = asdict(wanted) | {
             "description": await self._kept(wanted.description), "isolate": int(isolate), "created_at": created_at,
+            "status": TaskStatus.QUEUED if queued else TaskStatus.PENDING,
         }  # fmt: skip
         await self._store()
         for _ in range(DRAWS):

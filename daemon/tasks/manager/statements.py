@@ -33,9 +33,9 @@ ORDER BY finished_at, task_id
 """
 
 INSERT = """
-INSERT INTO tasks (task_id, user_id, description, priority, agent_type, workflow, model, workspace, isolate, budget_usd,
+INSERT INTO tasks (task_id, user_id, description, status, priority, agent_type, workflow, model, workspace, isolate, budget_usd,
                    max_turns, created_at)
-VALUES (:task_id, :user_id, :description, :priority, :agent_type, :workflow, :model, :workspace, :isolate, :budget_usd,
+VALUES (:task_id, :user_id, :description, :status, :priority, :agent_type, :workflow, :model, :workspace, :isolate, :budget_usd,
         :max_turns, :created_at)
 ON CONFLICT (task_id) DO NOTHING
 """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ class Dispatcher:
             handle = self._pool.enqueue(
                 self._runner.carry_out,
                 task_id=task.task_id,
-                workspace=task.workspace,
+                workspace=_resolved(task.workspace),
                 agent_type=task.agent_type,
                 priority=task.priority,
             )
@@ -201,39 +202,35 @@ class Dispatcher:
         folder = Path(workspace)
         if not folder.is_absolute() or not await asyncio.to_thread(folder.is_dir):
             raise TasksError(f"the workspace {workspace} is not a folder: name one that exists, by its absolute path")
-        state = self._pool.get_status()
-        if (
-            len([one for one in await self._manager.unfinished() if one.status is TaskStatus.QUEUED])
-            >= state["queue_size"]
-        ):
-            raise PoolFull(
-                f"{state['queue_size']} tasks wait already (pool.queue_size): wait for some to start, or raise it"
-            )
-        warnings = await self._warnings(workspace, agent_type, isolate=isolate)
+        bound = self._pool.get_status()["queue_size"]
+        if (await self._manager.count_tasks())[TaskStatus.QUEUED] >= bound:
+            raise PoolFull(f"{bound} tasks wait already (pool.queue_size): wait for some to start, or raise it")
+        wanted = isolate and self._parts.settings.agent.of(agent_type).isolation
+        warnings = await self._parts.in_thread(self._look_at, workspace, isolate=wanted)
         task = await self._manager.create_task(
             user_id, description, model=model, workspace=str(folder), agent_type=agent_type, workflow=workflow,
-            priority=priority, isolate=isolate, budget_usd=budget_usd, max_turns=max_turns,
+            priority=priority, isolate=isolate, budget_usd=budget_usd, max_turns=max_turns, queued=True,
         )  # fmt: skip
-        task = await self._manager.update_task_status(task.task_id, TaskStatus.QUEUED)
         self._parts.changed()
         self._wake()
-        return task, warnings
-
-    async def _warnings(self, workspace: str, agent_type: str | None, *, isolate: bool) -> list[str]:
-        parts = self._parts
-        wanted = isolate and parts.settings.agent.of(agent_type).isolation
-        if not await parts.in_thread(parts.tracker.is_repository, workspace):
-            return [f"{workspace} is not in a git repository: the task works in it directly"] if wanted else []
-        state = await parts.in_thread(parts.tracker.state, workspace)
-        if wanted and state.head is None:
-            raise NoCommits(f"{workspace} has no commit yet: commit something first, or submit with --no-isolation")
-        warnings = []
-        if wanted and state.branch is None:
-            warnings.append("HEAD is detached: the work will be kept on a branch of its own and not be merged")
-        verdict = await parts.in_thread(parts.enforcer.pre_task, workspace, agent_type)
+        # Only to say so at once: it is looked at again when there is a slot.
+        verdict = await self._parts.in_thread(self._parts.enforcer.pre_task, workspace, agent_type)
         if verdict.message and not verdict.passed:
             warnings.append(f"it waits: {verdict.message}" if verdict.blocks else verdict.message)
-        return warnings
+        return task, warnings
+
+    def _look_at(self, workspace: str, *, isolate: bool) -> list[str]:
+        """What a person should know of where the task will work. Blocking. Raises NoCommits."""
+        tracker = self._parts.tracker
+        if not isolate:
+            return []
+        if not tracker.is_repository(workspace):
+            return [f"{workspace} is not in a git repository: the task works in it directly"]
+        if tracker.head(workspace) is None:
+            raise NoCommits(f"{workspace} has no commit yet: commit something first, or submit with --no-isolation")
+        if tracker.branch(workspace) is None:
+            return ["HEAD is detached: the work will be kept on a branch of its own and not be merged"]
+        return []
 
     async def cancel(self, task_id: str) -> Task:
         """Stop a task, waiting or at work. Its row says so at once; its agent may take some seconds to end."""
@@ -395,6 +392,11 @@ class Dispatcher:
 
     def _files(self, task: Task, run: Run) -> RunFiles:
         return RunFiles(self._parts.settings.runs_dir / task.task_id / str(run.attempt))
+
+
+def _resolved(workspace: str | None) -> str | None:
+    """One name for one folder, by which agents in it are counted."""
+    return None if workspace is None else os.path.realpath(workspace)
 
 
 def _now() -> int:

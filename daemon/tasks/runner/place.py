@@ -70,6 +70,8 @@ class Placing:
             return
         await parts.manager.add_activities(task.task_id, [f"setting up: {command}"])
         await self._run_setup(task, place, command, stop)
+        # What it left lying about is not the agent's.
+        await parts.in_thread(parts.enforcer.remember, place.workdir, task.agent_type, task_id=task.task_id)
         done.touch(mode=0o600)
 
     async def _run_setup(self, task: Task, place: Place, command: str, stop: asyncio.Event) -> None:
@@ -115,9 +117,8 @@ class Placing:
             branch=worktree.branch,
             base_branch=worktree.base_branch,
             base_commit=worktree.base_commit,
+            notes=[f"works in {worktree.workdir} on branch {worktree.branch}", *worktree.notes],
         )
-        lines = [f"works in {worktree.workdir} on branch {worktree.branch}", *worktree.notes]
-        await self._parts.manager.add_activities(task.task_id, lines)
 
     async def _say_in_place(self, task: Task) -> None:
         wanted = task.isolate and self._parts.settings.agent.of(task.agent_type).isolation

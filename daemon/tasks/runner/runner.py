@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 import uuid
@@ -107,7 +108,8 @@ class Runner:
         except (GitError, OSError) as error:
             return await self._fail(task, Failure.NO_WORKTREE, str(error))
         with self._working_in(task, isolated=place.isolated):
-            await self._manager.clear_hold(task.task_id)
+            if task.hold_reason is not None:
+                await self._manager.clear_hold(task.task_id)
             try:
                 await self._placing.set_up(task, place, self._stops[task.task_id])
             except SpawnError as error:
@@ -225,7 +227,7 @@ class Runner:
         settings = self._parts.settings
         if (floor := settings.pool.free_disk) and free_bytes(settings.data_dir) < floor:
             return f"less than {floor:,} bytes are free on the disk of {settings.data_dir} (pool.free_disk)"
-        if not self._placing.is_isolated(task) and (other := self._in_place.get(task.workspace or "")):
+        if not self._placing.is_isolated(task) and (other := self._in_place.get(_folder(task))):
             return f"task {other} works in {task.workspace} itself; one at a time does"
         if task.worktree is not None:
             return None  # goes on with work that was let in before
@@ -304,7 +306,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _working_in(self, task: Task, *, isolated: bool) -> Iterator[None]:
-        key = task.workspace or ""
+        key = _folder(task)
         if not isolated:
             self._in_place[key] = task.task_id
         try:
@@ -334,6 +336,11 @@ class Runner:
         if task is None:
             raise TasksError(f"task {task_id} vanished from the store while it was carried out")
         return task
+
+
+def _folder(task: Task) -> str:
+    """One name for the folder that it works for."""
+    return os.path.realpath(task.workspace or "")
 
 
 def _outcome(verdict: Judgement, *, stopped: bool) -> str:
