@@ -51,7 +51,7 @@ def repository(folder: Path, files: int) -> Path:
         path = folder / f"d{number // 200}" / f"file{number}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"# {number}\n" + "x = 1\n" * 20)
-    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "All"]):
+    for words in (["init", "-q", "-b", "main"], ["config", "gc.auto", "0"], ["add", "."], ["commit", "-qm", "All"]):
         subprocess.run(["git", *words], cwd=folder, env=os.environ | _GIT, check=True)
     return folder
 
