@@ -58,7 +58,7 @@ class Run:
             "-S",
             torture.__file__,
             str(self.ledger),
-            ",".join(torture.TRAITS),
+            ",".join(traits),
         ]
         #: what it ends with by itself; None: it must be stopped
         self.status = status
@@ -228,7 +228,6 @@ def test_agents_of_a_killed_daemon_are_found_again_and_end(
             note = f"echo $$ $(cut -d' ' -f22 /proc/$$/stat) agent >>{folder}/ledger-{name}"
             match n % 4:
                 case 0 | 1:
-                    # Chains take a processor each.
                     runs.append(new_run(name, traits=torture.TRAITS if n == 0 else TAME))
                 case 2:
                     runs.append(new_run(name, "sh", "-c", f"{note}; exit {n}", status=n))

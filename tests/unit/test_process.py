@@ -48,7 +48,9 @@ def in_private_namespaces(*options: str, script: str) -> str:
     trial = subprocess.run([*prefix, "true"], capture_output=True, check=False)
     if trial.returncode != 0:
         pytest.skip(f"unshare is not permitted: {trial.stderr.decode().strip()}")
-    preamble = f"import sys; sys.path[:] = {sys.path!r}\nimport tasks.process as p\nfrom tasks.errors import ProbeError\n"
+    preamble = (
+        f"import sys; sys.path[:] = {sys.path!r}\nimport tasks.process as p\nfrom tasks.errors import ProbeError\n"
+    )
     done = subprocess.run(
         [*prefix, sys.executable, "-c", preamble + script], capture_output=True, text=True, timeout=60, check=False
     )

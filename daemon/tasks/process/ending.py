@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tasks.process.environment import RUN_VARIABLE
 from tasks.process.identity import Liveness, ProcessIdentity, probe
@@ -14,12 +16,15 @@ from tasks.process.signalling import signal_process
 from tasks.process.table import Entry, carriers, marked, table, writers_to_pipes_of
 from tasks.process.watch import reap
 
+T = TypeVar("T")
+
+_SCANNING = threading.Lock()
 #: seconds between two looks at a process that was asked to end
 _POLL = 0.02
 #: sweeps in a row that must find nothing, and looks of each: a chain of processes that fork and end at once slips
 #: through a single one
 _CALM = 2
-_LOOKS = 20
+_LOOKS = 100
 #: seconds a shim may take for each step of its start
 _STARTING = 5.0
 #: seconds the shim has for what is left in its pipes, before we look who else holds them
@@ -91,10 +96,10 @@ class _Run:
         await self._kill_all(graces.kill)
         await self._end_shim(graces)
         await self._kill_all(graces.kill)
-        return StopReport(tuple(self.steps), len(self.killed), tuple(await asyncio.to_thread(self._members)))
+        return StopReport(tuple(self.steps), len(self.killed), tuple(await _scan(self._members)))
 
     async def sweep(self, grace: float) -> int:
-        for member in (found := await asyncio.to_thread(self._members)):
+        for member in (found := await _scan(self._members)):
             _send(member, signal.SIGTERM)
         await _until(lambda: all(map(_is_gone, found)), grace)
         await self._kill_all(Graces().kill)
@@ -107,7 +112,7 @@ class _Run:
         await _until(lambda: noted(self.files.started) is not None, _STARTING)
         await _until(lambda: noted(self.files.pid) is not None or self.files.shim() is None, _STARTING)
         for signum, grace in ((signal.SIGINT, graces.interrupt), (signal.SIGTERM, graces.terminate)):
-            await asyncio.to_thread(self._members)
+            await _scan(self._members)
             agent = self.files.agent()
             if agent is None or not _send(agent, signum):
                 return
@@ -117,7 +122,7 @@ class _Run:
     async def _kill_all(self, seconds: float) -> None:
         end, calm = time.monotonic() + seconds, 0
         while calm < _CALM and time.monotonic() < end:
-            found = await asyncio.to_thread(self._kill_found)
+            found = await _scan(self._kill_found)
             calm = 0 if found else calm + 1
             await _until(lambda found=found: all(map(_is_gone, found)), min(1.0, seconds))  # type: ignore[misc]
 
@@ -150,7 +155,7 @@ class _Run:
         if shim is None:
             return
         if not await self._drain(shim, graces.drain):
-            for process in await asyncio.to_thread(self._family):
+            for process in await _scan(self._family):
                 signal_process(process.identity, signal.SIGKILL)
             await _until(lambda: _is_gone(shim), graces.kill)
         reap(shim)
@@ -159,7 +164,7 @@ class _Run:
         """Let the shim end by itself. What keeps it from that, by holding the output, was found by nothing else: kill it."""
         end = time.monotonic() + seconds
         while not await _until(lambda: _is_gone(shim), _DRAINING):
-            self._kill(await asyncio.to_thread(self._holders))
+            self._kill(await _scan(self._holders))
             await self._kill_all(seconds)
             if time.monotonic() > end:
                 return _is_gone(shim)
@@ -226,6 +231,16 @@ def _ancestors(pid: int, processes: dict[int, Entry]) -> set[int]:
         found.add(pid)
         pid = processes[pid].parent
     return found
+
+
+async def _scan(look: Callable[[], T]) -> T:
+    """One at a time: threads that contend for the interpreter are too slow for what lives for a moment."""
+
+    def locked() -> T:
+        with _SCANNING:
+            return look()
+
+    return await asyncio.to_thread(locked)
 
 
 def _send(identity: ProcessIdentity, signum: signal.Signals) -> bool:
