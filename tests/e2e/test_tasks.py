@@ -40,15 +40,18 @@ def office(rig: Rig) -> Rig:
     return rig
 
 
-def configure(rig: Rig, *, agent: str = "", more: str = "", variables: Mapping[str, str] | None = None) -> None:
+def configure(
+    rig: Rig, *, agent: str = "", more: str = "", variables: Mapping[str, str] | None = None, defaults: bool = False
+) -> None:
+    """`defaults`: nothing but what makes the client reach the API."""
     environment = rig.client.environment(variables)
     inherited = {name: environment[name] for name in environment if name not in ("PATH", "HOME", "TASKSD_DATA_DIR")}
     table = ", ".join(f"{name} = {json.dumps(value)}" for name, value in inherited.items())
     folder = rig.client.home / ".config/tasksd"
     folder.mkdir(parents=True, exist_ok=True)
+    tools = "" if defaults else 'allowed_tools = ["Bash"]\n'
     (folder / "config.toml").write_text(
-        f'[pool]\nfree_disk = 0\n[agent]\nallowed_tools = ["Bash"]\nmodel = "{MODEL}"\n{agent}\n'
-        f"environment = {{ {table} }}\n{more}\n"
+        f'[pool]\nfree_disk = 0\n[agent]\n{tools}model = "{MODEL}"\n{agent}\nenvironment = {{ {table} }}\n{more}\n'
     )
 
 
@@ -311,3 +314,27 @@ def test_a_refused_login_holds_the_pool_for_a_person(office: Rig) -> None:
     rig.daemon.command("pool", "resume")
     done = over(rig, one)
     assert (done["status"], done["attempt"]) == ("completed", 2), done["error"]
+
+
+def test_an_agent_can_commit_without_any_configuration_and_is_told_to(office: Rig) -> None:
+    rig = office
+    configure(rig, defaults=True)
+    rig.daemon.start()
+    rig.daemon.command("pool", "pause")
+    one = submit(rig, "plain")
+    made = rig.daemon.data_dir / "worktrees" / one / "made"
+    commit = "git add -A && git commit -qm 'Make it' && git status --short"
+    rig.api.scripts["plain"] = [
+        Reply([ToolUse("toolu_w", "Write", {"file_path": str(made), "content": "x\n"})], USAGE),
+        Reply([ToolUse("toolu_c", "Bash", {"command": commit, "description": "Commit"})], USAGE),
+        Reply([ToolUse("toolu_p", "Bash", {"command": "git push", "description": "Push"})], USAGE),
+        Reply([Text("Made it.")], USAGE),
+    ]
+    rig.daemon.command("pool", "resume")
+    done = over(rig, one)
+    assert (done["status"], done["merge_state"], done["commits"]) == ("completed", "merged", 1), done
+    assert done["calls"] == {"Bash": [2, 1], "Write": [1, 0]}
+    failed = rig.daemon.rows("SELECT error_category FROM tool_usage WHERE task_id = ? AND success = 0", [one])
+    assert [row["error_category"] for row in failed] == ["blocked"]
+    told = next(request.body for request in rig.api.requests if request.script == "plain")
+    assert "Commit all of your work" in json.dumps(told["system"])

@@ -30,13 +30,15 @@ def launch(
     budget_usd: float | None = None,
     max_turns: int | None = None,
     hooks: Mapping[str, object] | None = None,
+    instructions: str = "",
 ) -> Launch:
     """The call for one run. `model`, `budget_usd` and `max_turns` come before those of the settings; 0 means no limit.
 
     The client counts dollars and turns of this one process, also when it goes on with a session.
 
     Without a configured command it is the Claude Code client `program` (default: `claude`). `session` is a UUID; the
-    client refuses one that it has seen before, unless `resume` says to go on with it. `hooks` is the table of that name
+    client refuses one that it has seen before, unless `resume` says to go on with it. `instructions` go into the system
+    prompt, before those of the settings. `hooks` is the table of that name
     in a settings file: the client runs them beside the user's own, and what both name (same command) once.
 
     A configured command is taken word for word. In it `{session}` stands for the session, `{model}` for the model (may be
@@ -51,7 +53,8 @@ def launch(
     argv = (program or "claude", "-p", "--output-format", "stream-json", "--verbose", option, session)
     budget_usd = settings.budget_usd if budget_usd is None else budget_usd
     max_turns = settings.max_turns if max_turns is None else max_turns
-    options = _options(settings, model, budget_usd, max_turns, hooks)
+    system = "\n\n".join(filter(None, (instructions, settings.append_system_prompt)))
+    options = _options(settings, model, budget_usd, max_turns, hooks, system)
     return Launch((*argv, *options), dict(settings.environment))
 
 
@@ -61,7 +64,12 @@ def resumable(settings: AgentSettings) -> bool:
 
 
 def _options(
-    settings: AgentSettings, model: str, budget_usd: float, max_turns: int, hooks: Mapping[str, object] | None
+    settings: AgentSettings,
+    model: str,
+    budget_usd: float,
+    max_turns: int,
+    hooks: Mapping[str, object] | None,
+    system: str,
 ) -> list[str]:
     """Options with `=`: a value that begins with a dash stays a value."""
     options = [f"--permission-mode={settings.permission_mode}"]
@@ -71,8 +79,8 @@ def _options(
         options.append(f"--max-budget-usd={budget_usd}")
     if max_turns:
         options.append(f"--max-turns={max_turns}")
-    if settings.append_system_prompt:
-        options.append(f"--append-system-prompt={settings.append_system_prompt}")
+    if system:
+        options.append(f"--append-system-prompt={system}")
     if hooks:
         options.append(f"--settings={json.dumps({'hooks': hooks})}")
     # These two take every word up to the next option.

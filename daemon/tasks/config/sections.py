@@ -67,7 +67,17 @@ class AgentSettings:
         default="acceptEdits",
         metadata={"accepted": ("acceptEdits", "bypassPermissions", "default", "dontAsk", "plan", "auto")},
     )
-    allowed_tools: tuple[str, ...] = ()
+    #: beyond what the permission mode allows; nobody is there to ask. The default lets an agent commit, and not push
+    allowed_tools: tuple[str, ...] = (
+        "Bash(git add:*)",
+        "Bash(git commit:*)",
+        "Bash(git diff:*)",
+        "Bash(git log:*)",
+        "Bash(git mv:*)",
+        "Bash(git rm:*)",
+        "Bash(git show:*)",
+        "Bash(git status:*)",
+    )
     disallowed_tools: tuple[str, ...] = ()
     append_system_prompt: str = ""
     #: dollars one run may spend; 0: no limit

@@ -35,6 +35,12 @@ LEAST_BUDGET = 0.01
 #: Outcomes of runs beside completed, stopped and the failures.
 ACCOUNT, IN_USE = "account", "session_in_use"
 
+#: What an agent has to know that works in a worktree of a task: it goes into its system prompt.
+INSTRUCTIONS = (
+    "You work unattended, in a git worktree and on a branch of your own that were made for this one task. Commit all of your "
+    "work there, in commits with good messages, before you finish: what is committed is merged for you, what is not is left "
+    "behind. Do not switch branches, merge, rebase or push, and change nothing outside this folder."
+)
 #: What a session that the API stopped serving is told afterwards.
 RESUME_PROMPT = "You were interrupted because the API stopped serving you. Go on with the task where you left off.\n"
 
@@ -276,7 +282,7 @@ class Runner:
         budget_usd, max_turns = await self._budget(task, session)
         call = launch(
             settings, program=program, session=session, resume=resume, model=task.model, budget_usd=budget_usd,
-            max_turns=max_turns, hooks=hooks,
+            max_turns=max_turns, hooks=hooks, instructions=INSTRUCTIONS if place.isolated else "",
         )  # fmt: skip
         environ = {
             **process.scrubbed(parts.environ),
