@@ -27,8 +27,8 @@ RECENT = 3_600_000
 DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
 #: Bytes of the write-ahead log that only a reader that stays explains.
 LOG_NOTICE = 64 << 20
-#: Merges need `git merge-tree --write-tree`.
-GIT_WANTED = (2, 38)
+#: Tasks need the first; merges are git's own from the second on.
+GIT_NEEDED, GIT_WANTED = (2, 30), (2, 38)
 
 #: Locks, mmap and fsync cannot be relied on here, so neither can SQLite.
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "ceph", "glusterfs", "lustre", "ncp", "webdav")
@@ -180,6 +180,22 @@ def _spool(now: Situation) -> Iterator[Finding]:
                     "run `tasksd quarantine list`, then retry or drop them")  # fmt: skip
 
 
+def _tasks(now: Situation) -> Iterator[Finding]:
+    pool, tasks = now.status.get("pool"), now.status.get("tasks") or {}
+    if pool is not None and pool["hold_reason"]:
+        yield _warn("pool", f"starts nothing: {pool['hold_reason']}", "wait, or run `tasksd pool resume`")
+    elif pool is not None and pool["paused"]:
+        yield _warn("pool", f"paused, {count(pool['queued_tasks'], 'task')} waiting", "run `tasksd pool resume`")
+    elif pool is not None:
+        yield _fine("pool", f"{pool['active_workers']} of {pool['total_workers']} agents at work")
+    for conflict in tasks.get("conflicts", ()):
+        yield _warn("tasks", f"{conflict} does not fit into its branch", f"run `tasksd show {conflict}`")
+    if waiting := tasks.get("merges", {}).get("waiting"):
+        yield _warn(
+            "tasks", f"{count(waiting, 'merge')} waiting for a checkout", "run `tasksd tasks`, it says for what"
+        )
+
+
 def _client(_: Situation) -> Iterator[Finding]:
     from tasks.install.service import find_client
 
@@ -275,14 +291,17 @@ def _git(_: Situation) -> Iterator[Finding]:
         yield _warn("git", "no git command was found", "install git")
         return
     version = parse_version(said) or parse_version(said + ".0")
-    if version is None or version[:2] < GIT_WANTED:
-        yield _warn("git", said, f"install git {'.'.join(map(str, GIT_WANTED))} or newer: merges need it")
+    wanted = ".".join(map(str, GIT_WANTED))
+    if version is None or version[:2] < GIT_NEEDED:
+        yield _bad("git", said, f"install git {wanted} or newer: tasks cannot have worktrees with this one")
+    elif version[:2] < GIT_WANTED:
+        yield _warn("git", said, f"install git {wanted} or newer; until then merges are computed by libgit2")
     else:
         yield _fine("git", said)
 
 
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
-    _daemon, _hooks, _firing, _spool, _client, _service, _files, _write_ahead_log, _sqlite, _git,
+    _daemon, _hooks, _firing, _spool, _tasks, _client, _service, _files, _write_ahead_log, _sqlite, _git,
 )  # fmt: skip
 
 
