@@ -268,16 +268,49 @@ def test_the_command_line_of_a_kernel_thread_or_of_nobody_is_empty() -> None:
 
 
 def test_an_agent_inherits_no_session_of_another_client_and_nothing_of_the_service_manager() -> None:
-    private = (
-        "CLAUDECODE CLAUDE_CODE_SESSION_ID CLAUDE_CODE_ENTRYPOINT CLAUDE_CODE_SSE_PORT CLAUDE_CODE_CHILD_SESSION "
-        "CLAUDE_PROJECT_DIR CLAUDE_PLUGIN_ROOT CLAUDE_ENV_FILE NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID LISTEN_FDS "
-        "INVOCATION_ID JOURNAL_STREAM SYSTEMD_EXEC_PID PYTHONSAFEPATH TASKS_TASK_ID TASKS_RUN PWD "
-        "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_ASKPASS"
-    ).split()
-    kept = (
-        "HOME PATH LANG SSH_AUTH_SOCK CLAUDE_CONFIG_DIR CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CODE_USE_BEDROCK "
-        "ANTHROPIC_API_KEY TASKSD_DATA_DIR VIRTUAL_ENV GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL GIT_SSH_COMMAND GITHUB_TOKEN"
-    ).split()
+    private = [
+        "CLAUDECODE",
+        "CLAUDE_CODE_SESSION_ID",
+        "CLAUDE_CODE_ENTRYPOINT",
+        "CLAUDE_CODE_SSE_PORT",
+        "CLAUDE_CODE_CHILD_SESSION",
+        "CLAUDE_PROJECT_DIR",
+        "CLAUDE_PLUGIN_ROOT",
+        "CLAUDE_ENV_FILE",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "SYSTEMD_EXEC_PID",
+        "PYTHONSAFEPATH",
+        "TASKS_TASK_ID",
+        "TASKS_RUN",
+        "PWD",
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_KEY_0",
+        "GIT_ASKPASS",
+    ]
+    kept = [
+        "HOME",
+        "PATH",
+        "LANG",
+        "SSH_AUTH_SOCK",
+        "CLAUDE_CONFIG_DIR",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "ANTHROPIC_API_KEY",
+        "TASKSD_DATA_DIR",
+        "VIRTUAL_ENV",
+        "GIT_AUTHOR_NAME",
+        "GIT_COMMITTER_EMAIL",
+        "GIT_SSH_COMMAND",
+        "GITHUB_TOKEN",
+    ]
     environ = dict.fromkeys([*private, *kept], "x")
     assert sorted(scrubbed(environ)) == sorted(kept)
     assert len(environ) == len(private) + len(kept)
