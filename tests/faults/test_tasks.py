@@ -16,6 +16,9 @@ def test_work_is_isolated_merged_and_cleaned_up(work: Work) -> None:
     task = work.completed(one)
     assert (task["merge_state"], task["commits"], task["attempt"], task["worktree"]) == ("merged", 1, 1, None)
     assert (work.repository / "new.txt").read_text() == "hello\n"  # the clean checkout followed
+    # The daemon's own files are private; those of its user have the rights they would have had by hand.
+    assert (work.repository / "new.txt").stat().st_mode & 0o777 == 0o644
+    assert all(path.stat().st_mode & 0o055 for path in (work.repository / ".git").rglob("*"))
     assert git(work.repository, "status", "--porcelain") == ""
     assert git(work.repository, "log", "-1", "--format=%s").startswith(f"Merge task {one}: echo hello")
     assert work.branches() == {"main"}

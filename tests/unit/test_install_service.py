@@ -31,8 +31,8 @@ AGENT = assets.path("launchd/dev.tasksd.agent.plist").read_text()
 #: the keys whose reasons the template gives
 ARGUED = """
 Type=notify NotifyAccess=main WatchdogSec=30 TimeoutStartSec=30 TimeoutStopSec=45 Restart=on-failure RestartSec=1
-StartLimitIntervalSec=60 StartLimitBurst=5 RestartPreventExitStatus=78 KillMode=process OOMPolicy=continue UMask=0077
-RuntimeDirectory=tasksd RuntimeDirectoryMode=0700 LimitNOFILE=8192 LimitCORE=0 TasksMax=512 WantedBy=default.target
+StartLimitIntervalSec=60 StartLimitBurst=5 RestartPreventExitStatus=78 KillMode=process OOMPolicy=continue
+RuntimeDirectory=tasksd RuntimeDirectoryMode=0700 LimitCORE=0 WantedBy=default.target
 UnsetEnvironment=PYTHONPATH
 """
 has_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
@@ -152,7 +152,6 @@ def test_the_agent_has_every_key_that_the_design_argues_for() -> None:
         "ExitTimeOut": 45,
         "AbandonProcessGroup": True,
         "ProcessType": "Standard",
-        "Umask": 0o77,
         "StandardErrorPath": "/Users/x/Library/Logs/tasksd/stderr.log",
         "EnvironmentVariables": {"PATH": "/usr/bin", "PYTHONSAFEPATH": "1"},
     }

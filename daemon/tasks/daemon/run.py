@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import resource
+import stat
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,7 +21,7 @@ from tasks.daemon.lock import InstanceLock
 from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
 from tasks.enforcer import WorkflowEnforcer
 from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable, TasksError
-from tasks.git import GitTracker, Merger, Worktrees
+from tasks.git import Git, GitTracker, Merger, Worktrees
 from tasks.ingest import Ingest
 from tasks.install import hooks as recorder
 from tasks.install.for_agents import missing_hooks
@@ -60,6 +61,7 @@ def run(settings: Settings, *, stop_agents: bool = False) -> int:
     logs.configure(settings.log)
     # What agents get: the files that they write are their user's, not ours.
     umask = os.umask(0o077)
+    _make_log_private()
     for name in _OWN_VARIABLES:
         os.environ.pop(name, None)
     _raise_open_files()
@@ -194,13 +196,14 @@ class Daemon:
         recorder.place_recorder(settings.hooks_dir)
         environ, home = dict(os.environ), Path.home()
         tracker = GitTracker(timeout=settings.git.timeout)
+        git = Git(timeout=settings.git.timeout, umask=self._umask)
         parts = Parts(
             settings=settings,
             database=database,
             manager=TaskManager(database=database, settings=settings),
             tracker=tracker,
-            worktrees=Worktrees(settings.worktrees_dir, settings.repository_locks_dir, settings.git),
-            merger=Merger(settings.repository_locks_dir, settings.git),
+            worktrees=Worktrees(settings.worktrees_dir, settings.repository_locks_dir, settings.git, umask=self._umask),
+            merger=Merger(settings.repository_locks_dir, settings.git, git=git),
             enforcer=WorkflowEnforcer(tracker, rules=settings.enforcement),
             find_program=lambda: _text(find_client(environ.get("PATH", "").split(":"), home)),
             missing_hooks=lambda workdir: missing_hooks(workdir, settings.hooks_dir, environ),
@@ -323,6 +326,13 @@ def _running_marker(path: Path) -> Iterator[bool]:
     path.touch(mode=0o600)
     yield was_unclean
     path.unlink(missing_ok=True)
+
+
+def _make_log_private() -> None:
+    """A service manager that opens a file for our log makes it readable by others."""
+    state = os.fstat(2)
+    if stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_mode & 0o077:
+        os.fchmod(2, 0o600)
 
 
 def _raise_open_files() -> None:

@@ -54,12 +54,14 @@ class Output:
 class Git:
     """Runs git, one process group per command, without prompts, hooks, background work or an environment of others.
 
-    Safe to share between threads. `timeout` (seconds) holds for every command that names none of its own.
+    Safe to share between threads. `timeout` (seconds) holds for every command that names none of its own. `umask` is for
+    the files that git writes into checkouts and repositories (None: that of this process, which may be a stricter one).
     """
 
-    def __init__(self, *, timeout: float = 60.0, program: str = "git") -> None:
+    def __init__(self, *, timeout: float = 60.0, program: str = "git", umask: int | None = None) -> None:
         self._program = program
         self._timeout = timeout
+        self._umask = umask
 
     @cached_property
     def version(self) -> tuple[int, ...]:
@@ -112,6 +114,7 @@ class Git:
                 input=input,
                 environ=environment(environ or {}),
                 timeout=self._timeout if timeout is None else timeout,
+                umask=self._umask,
                 inherit=inherit,
                 what=command,
             )
@@ -151,6 +154,7 @@ def run_program(
     environ: Mapping[str, str],
     timeout: float,
     inherit: Sequence[int] = (),
+    umask: int | None = None,
     what: str = "",
 ) -> Output:
     """The end of any program, run in a process group (and session) of its own.
@@ -167,6 +171,7 @@ def run_program(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=tuple(inherit),
+        umask=-1 if umask is None else umask,
         start_new_session=True,  # no terminal to ask on, and one group to kill
     )
     with process:

@@ -32,14 +32,15 @@ _TASK_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 class Worktrees:
     """Makes and finds the worktrees in `directory`. Synchronous; safe to use from threads and processes at once.
 
-    `locks_dir` holds the locks of repositories, of which everything here that changes one holds its own.
+    `locks_dir` holds the locks of repositories, of which everything here that changes one holds its own. `umask` is for the
+    files of worktrees (None: that of this process).
     """
 
-    def __init__(self, directory: Path, locks_dir: Path, settings: GitSettings) -> None:
+    def __init__(self, directory: Path, locks_dir: Path, settings: GitSettings, *, umask: int | None = None) -> None:
         self._directory = Path(os.path.realpath(directory))
         self._locks = locks_dir
         self._settings = settings
-        self._git = Git(timeout=settings.timeout)
+        self._git = Git(timeout=settings.timeout, umask=umask)
         self._tracker = GitTracker(timeout=settings.timeout)
         self._bin = Bin(self._directory)
 

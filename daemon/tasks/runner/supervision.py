@@ -16,6 +16,8 @@ from tasks.words import Failure
 
 #: Seconds between two looks at an agent.
 TICK = 1.0
+#: Seconds that a shim has to go once nothing of its run is left.
+REAP_TIMEOUT = 10.0
 #: Bytes by which a shell counts the size of files: what an agent writes is cut at a multiple of it.
 BLOCK = 512
 #: Bytes of output read at once.
@@ -118,37 +120,40 @@ class Supervision:
 
         Cancelled, it leaves the agent alone: a daemon that stops does not take its agents along.
         """
-        breach = await self._until_end()
-        if breach is not None or self._stop.is_set():
-            await process.stop(self.files, self._token)
-        else:
-            await process.sweep(self.files, self._token)
+        watch = None if self._shim is None else process.Watch(self._shim, self.files)
+        try:
+            breach = await (self._without_shim() if watch is None else self._until_end(watch))
+            if breach is not None or self._stop.is_set():
+                await process.stop(self.files, self._token)
+            else:
+                await process.sweep(self.files, self._token)
+            if watch is not None:
+                await watch.wait(REAP_TIMEOUT)  # it is our child, and nobody else takes it from the table of processes
+        finally:
+            if watch is not None:
+                watch.close()
         await self._look()
         return breach
 
-    async def _until_end(self) -> Breach | None:
-        if self._shim is None:
-            return await self._without_shim()
-        watch = process.Watch(self._shim, self.files)
+    async def _until_end(self, watch: process.Watch) -> Breach | None:
+        while not self._stop.is_set():
+            if await self._ended_or_told(watch):
+                return None
+            if breach := await self._tick():
+                return breach
+        return None
+
+    async def _ended_or_told(self, watch: process.Watch) -> bool:
+        """Whether the agent ended, or is to end, within a tick."""
+        ended = asyncio.ensure_future(watch.ended(TICK))
+        told = asyncio.ensure_future(self._stop.wait())
         try:
-            stop = asyncio.ensure_future(self._stop.wait())
-            try:
-                while True:
-                    gone = asyncio.ensure_future(watch.ended(TICK))
-                    await asyncio.wait({gone, stop}, return_when=asyncio.FIRST_COMPLETED)
-                    if stop.done():
-                        gone.cancel()
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await gone
-                        return None
-                    if gone.result():
-                        return None
-                    if breach := await self._tick():
-                        return breach
-            finally:
-                stop.cancel()
+            await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+            return told.done() or ended.result()
         finally:
-            watch.close()
+            for waiting in (ended, told):
+                waiting.cancel()
+            await asyncio.gather(ended, told, return_exceptions=True)
 
     async def _without_shim(self) -> Breach | None:
         """An agent whose shim was killed: nobody keeps its exit status, its end is looked for."""
