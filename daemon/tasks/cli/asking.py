@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
+
 from tasks import config
 from tasks.cli.app import say
 from tasks.cli.place import quick_data_dir
@@ -22,6 +24,14 @@ def settings_for(data_dir: str | None) -> Settings:
     if data_dir is None and (found := quick_data_dir()):
         return Settings(data_dir=Path(found), config_file=config.default_config_file())
     return config.load(data_dir=data_dir)
+
+
+def beginning_of_an_id(_: click.Context, argument: click.Parameter, value: Any) -> Any:
+    """Refuses what can be no id, such as an empty variable of a script. For arguments of one id or of several."""
+    for one in (value,) if isinstance(value, str) else value or ():
+        if not one.strip() or "/" in one:
+            raise click.BadParameter(f"{one!r} is no id, and no beginning of one", param=argument)
+    return value
 
 
 def client_for(settings: Settings) -> Client:

@@ -25,7 +25,9 @@ def _milliseconds(_: click.Context, option: click.Parameter, value: str) -> int:
 
 
 @click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=tasks_beginning)
+@click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, shell_complete=tasks_beginning, callback=asking.beginning_of_an_id
+)
 @click.pass_obj
 def cancel(data_dir: str | None, ids: Sequence[str]) -> int:
     """Stop tasks: those that wait are not started, the agents of those that run are ended."""

@@ -77,7 +77,7 @@ def sessions(data_dir: str | None, everything: bool, live: bool, limit: int | No
 
 
 @click.command()
-@click.argument("id", metavar="ID", shell_complete=_sessions_beginning)
+@click.argument("id", metavar="ID", shell_complete=_sessions_beginning, callback=asking.beginning_of_an_id)
 @_JSON
 @click.pass_obj
 def session(data_dir: str | None, id: str, as_json: bool) -> None:  # noqa: A002
@@ -142,6 +142,7 @@ def errors(
     "session_",
     metavar="ID",
     shell_complete=_sessions_beginning,
+    callback=asking.beginning_of_an_id,
     help="Only of this session; the beginning of its id is enough.",
 )
 @click.option("--kind", metavar="EVENT", help="Only events of this kind (PreToolUse, Stop, …).")

@@ -33,7 +33,7 @@ def tasks_beginning(context: click.Context, _: click.Parameter, incomplete: str)
     ]
 
 
-TASK = click.argument("id", metavar="ID", shell_complete=tasks_beginning)
+TASK = click.argument("id", metavar="ID", shell_complete=tasks_beginning, callback=asking.beginning_of_an_id)
 
 
 @click.command()
