@@ -365,10 +365,8 @@ def test_ids_of_tasks_are_completed(desk: Desk) -> None:
         assert id_ in [line.partition(",")[2] for line in done.stdout.split()]
 
 
-@pytest.mark.parametrize("id_", ["", " ", "../pool", "a/b"])
-@pytest.mark.parametrize(
-    "command", ["show", "logs", "logs --raw", "logs --follow", "cancel", "retry", "merge", "session", "events --session"]
-)
+@pytest.mark.parametrize("id_", ["", "../pool"])
+@pytest.mark.parametrize("command", ["show", "logs", "logs --raw", "cancel", "retry", "merge", "session"])
 def test_what_can_be_no_id_is_wrong_usage(desk: Desk, command: str, id_: str) -> None:
     done = desk.run(*command.split(), id_, code=2, by=THROUGH_CLICK)
     assert done.stdout == ""

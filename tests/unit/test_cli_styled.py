@@ -35,3 +35,24 @@ def test_optional_columns_give_way_last_first() -> None:
     assert "events" not in drawn(sample(), 58)
     assert "pid" in drawn(sample(), 58)
     assert "pid" not in drawn(sample(), 50)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_an_empty_flexible_column_takes_nothing_from_the_others(width: int) -> None:
+    columns = [Column("task"), Column("description", flexible=True, room=24), Column("now", flexible=True, room=24),
+               Column("merge"), Column("priority", optional=True), Column("folder", flexible=True, optional=True)]  # fmt: skip
+    table = Table("", columns, "nothing")
+    table.add(
+        "c06a95", "Add a chapter about tasks to the guide for operators", "-", "conflict", "normal", "…/a/project"
+    )
+    text = drawn(table, width)
+    assert "priority" in text
+    assert "conflict" in text
+    assert "Add a chapter about" in text
+
+
+def test_optional_columns_give_way_to_the_room_that_a_flexible_one_asks_for() -> None:
+    for room, shown in ((8, True), (30, False)):
+        table = Table("", [Column("what", flexible=True, room=room), Column("extra", optional=True)], "nothing")
+        table.add("x" * 60, "value")
+        assert ("extra" in drawn(table, 40)) is shown

@@ -37,15 +37,24 @@ class Facts:
 
 
 class Column:
-    __slots__ = ("flexible", "name", "optional", "right", "wraps")
+    __slots__ = ("flexible", "name", "optional", "right", "room", "wraps")
 
     def __init__(
-        self, name: str, *, right: bool = False, flexible: bool = False, wraps: bool = False, optional: bool = False
+        self,
+        name: str,
+        *,
+        right: bool = False,
+        flexible: bool = False,
+        wraps: bool = False,
+        optional: bool = False,
+        room: int = 8,
     ) -> None:
         self.name = name
         self.right = right
         #: gives way first where room is short
         self.flexible = flexible
+        #: characters for which, if this one is flexible, optional ones give way
+        self.room = room
         #: takes several lines rather than being cut
         self.wraps = wraps
         #: left out where room is short, the last one first

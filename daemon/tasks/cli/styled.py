@@ -71,7 +71,7 @@ def _fitting(table: Table, width: int) -> list[int]:
 
     def needed() -> int:
         widths = (
-            min(_content_width(table, index), _NARROWEST)
+            min(_content_width(table, index), table.columns[index].room)
             if table.columns[index].flexible
             else _content_width(table, index)
             for index in shown
@@ -93,6 +93,7 @@ def _flexible_widths(table: Table, shown: Sequence[int], width: int) -> list[int
     left = width - sum(content) - _FRAME * (len(content) + 1) + sum(content[index] for index in flexible)
     widths: list[int | None] = [None] * len(content)
     for position, index in enumerate(sorted(flexible, key=lambda index: content[index])):
-        widths[index] = max(_NARROWEST, min(content[index], left // (len(flexible) - position)))
-        left -= min(content[index], left // (len(flexible) - position))
+        share = max(_NARROWEST, left // (len(flexible) - position))
+        widths[index] = wide = min(content[index], share)
+        left -= wide
     return widths

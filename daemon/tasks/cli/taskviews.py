@@ -24,8 +24,8 @@ LINES, PATHS, ENTRIES = 12, 20, 20
 
 def tasks(answer: Sequence[Record], now: int) -> list[Block]:
     columns = [
-        Column("task"), Column("status"), Column("since"), Column("description", flexible=True),
-        Column("now", flexible=True), Column("merge"), Column("priority", optional=True),
+        Column("task"), Column("status"), Column("since"), Column("description", flexible=True, room=24),
+        Column("now", flexible=True, room=24), Column("merge"), Column("priority", optional=True),
         Column("cost", right=True, optional=True), Column("folder", flexible=True, optional=True),
     ]  # fmt: skip
     table = Table("", columns, "no tasks")
