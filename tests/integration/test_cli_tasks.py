@@ -319,6 +319,21 @@ def test_the_pool_and_its_tasks_are_in_the_status(narrow: Desk) -> None:
     assert watcher.returncode == 130
 
 
+def test_a_task_that_is_held_is_in_the_pool_and_in_the_status(narrow: Desk) -> None:
+    narrow.run("pool", "resize", "2")
+    first = narrow.hand_over("sleep 1000", isolate=False)
+    narrow.running(first)
+    second = narrow.hand_over("true", isolate=False)
+    (held,) = until(lambda: narrow.json("pool")["held"], "the second waits for the first")
+    assert (held["task_id"], held["priority"]) == (second, "normal")
+    assert first in held["reason"]
+    shown = until(lambda: "held" in (out := narrow.run("pool").stdout) and out, "it is shown")
+    assert second in shown and held["reason"] in shown
+    until(lambda: "1 queued (1 held)" in narrow.run("status").stdout, "it is in the status")
+    narrow.run("cancel", second)
+    assert narrow.json("pool")["held"] == []
+
+
 # Steering
 
 

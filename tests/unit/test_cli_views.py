@@ -26,7 +26,7 @@ def _status(**changes: Any) -> dict[str, Any]:
         "sessions": {"starting": 0, "working": 2, "waiting_permission": 1, "waiting_input": 2, "idle": 0,
                      "ended": 4, "failed": 0, "lost": 1},
         "tasks": {"statuses": dict.fromkeys(("pending", "queued", "running", "completed", "failed", "stopped"), 0),
-                  "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0), "conflicts": []},
+                  "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0), "held": 0, "conflicts": []},
         "pool": {"total_workers": 3, "active_workers": 0, "queued_tasks": 0, "queue_size": 1000, "paused": False,
                  "hold_reason": None, "hold_until": None},
         "watcher": "watching",
@@ -239,11 +239,11 @@ def test_the_list_says_what_each_task_is_at() -> None:
 def test_the_status_shows_what_a_person_has_to_do_before_what_goes_by_itself() -> None:
     counts = {
         "statuses": {"pending": 0, "queued": 5, "running": 3, "completed": 9, "failed": 1, "stopped": 0},
-        "merges": {"waiting": 2, "merging": 0, "conflict": 1, "kept": 0}, "conflicts": ["3f2a1c"],
+        "merges": {"waiting": 2, "merging": 0, "conflict": 1, "kept": 0}, "held": 2, "conflicts": ["3f2a1c"],
     }  # fmt: skip
     text = _plain(overview.status(_status(tasks=counts), NOW))
     assert _line(text, "tasks") == (
-        "1 merge conflict (tasksd show 3f2a1c), 2 merges waiting, 3 running, 5 queued; "
+        "1 merge conflict (tasksd show 3f2a1c), 2 merges waiting, 3 running, 5 queued (2 held); "
         "last 24 hours: 9 completed, 1 failed"
     )
     assert _line(_plain(overview.status(_status(), NOW)), "tasks") == "none at work"
@@ -261,3 +261,12 @@ def test_the_status_says_why_the_pool_starts_nothing() -> None:
     held = pool(hold_reason="usage limit", hold_until=NOW + 7_200_000)
     assert held.startswith("held until 2027-")
     assert held.endswith("(in 2 h): usage limit; 3 of 3 busy, 5 waiting")
+
+
+def test_the_pool_names_tasks_that_wait_for_something_of_their_own() -> None:
+    held = {"task_id": "3f2a1c", "priority": "low", "reason": "Uncommitted changes in /srv: a", "until": NOW + 15_000}
+    answer = _status()["pool"] | {"waiting": [], "held": [held]}
+    text = _plain(taskviews.pool(answer, NOW))
+    assert "held\n" in text
+    assert "3f2a1c  low       Uncommitted changes in /srv: a" in text
+    assert "held" not in _plain(taskviews.pool(answer | {"held": []}, NOW))

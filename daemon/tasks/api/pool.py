@@ -1,13 +1,15 @@
 """/v1/pool: how many agents work at once, what waits, and whether anything is started."""
 
+import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks import history
 from tasks.api.access import Ctx
+from tasks.api.context import Context
 from tasks.api.tasks import dispatcher
-from tasks.runner import PoolState
 from tasks.words import TaskPriority
 
 router = APIRouter(tags=["pool"])
@@ -28,6 +30,14 @@ class WaitingTask(BaseModel):
         return TaskPriority(value).name.lower() if isinstance(value, int) else value
 
 
+class HeldTask(BaseModel):
+    task_id: str
+    priority: Literal["high", "normal", "low"]
+    reason: str | None
+    #: when that is looked at again, epoch milliseconds
+    until: int
+
+
 class PoolSummary(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -46,6 +56,8 @@ class PoolSummary(BaseModel):
 class Pool(PoolSummary):
     #: in the order in which they start
     waiting: list[WaitingTask]
+    #: tasks that do not count as waiting: something of their own keeps them, such as a dirty workspace
+    held: list[HeldTask] = []
 
 
 class Size(BaseModel):
@@ -56,29 +68,33 @@ class Size(BaseModel):
 
 @router.get("/pool")
 async def read_pool(ctx: Ctx) -> Pool:
-    return _shown(dispatcher(ctx).pool())
+    return await _shown(ctx)
 
 
 @router.post("/pool/pause")
 async def pause_pool(ctx: Ctx) -> Pool:
     """Start nothing more; what runs goes on."""
     await dispatcher(ctx).pause()
-    return _shown(dispatcher(ctx).pool())
+    return await _shown(ctx)
 
 
 @router.post("/pool/resume")
 async def resume_pool(ctx: Ctx) -> Pool:
     """Start tasks again."""
     await dispatcher(ctx).resume()
-    return _shown(dispatcher(ctx).pool())
+    return await _shown(ctx)
 
 
 @router.post("/pool/resize")
 async def resize_pool(ctx: Ctx, size: Size) -> Pool:
     """Let that many agents work at once; with fewer, those that run are not ended."""
     await dispatcher(ctx).resize(size.total_workers)
-    return _shown(dispatcher(ctx).pool())
+    return await _shown(ctx)
 
 
-def _shown(state: PoolState) -> Pool:
-    return Pool.model_validate(state)
+async def _shown(ctx: Context) -> Pool:
+    pool = Pool.model_validate(dispatcher(ctx).pool())
+    now, in_line = time.time_ns() // 1_000_000, {one.task_id for one in pool.waiting}
+    held = await ctx.database.read(lambda reader: history.held(reader.query, now=now))
+    pool.held = [HeldTask(**one) for one in held if one["task_id"] not in in_line]
+    return pool

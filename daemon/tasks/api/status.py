@@ -22,6 +22,7 @@ COUNT_TIMEOUT = 0.08
 
 _NO_TASKS = {
     "statuses": dict.fromkeys(map(str, TaskStatus), 0),
+    "held": 0,
     "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0),
     "conflicts": [],
 }
@@ -58,6 +59,8 @@ class IngestStatus(BaseModel):
 class TaskCounts(BaseModel):
     #: tasks by status; completed, failed and stopped ones of the last 24 hours
     statuses: dict[str, int]
+    #: of the queued ones: held for a reason of their own, such as a dirty workspace
+    held: int
     #: merges that are not done, by state
     merges: dict[str, int]
     #: the ids of the oldest conflicts, at most 5

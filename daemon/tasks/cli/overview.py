@@ -113,6 +113,8 @@ def _task_counts(counts: Record) -> list[Cell]:
     pieces += [Cell(f"{count(merges['kept'], 'branch', 'branches')} kept", NOTICE)] * bool(merges["kept"])
     for name in ("running", "queued", "pending"):
         pieces += [Cell(f"{statuses[name]:,} {name}", GOOD if name == "running" else "")] * bool(statuses[name])
+        if name == "queued" and counts["held"]:
+            pieces[-1:] = [Cell(f"{statuses[name]:,} queued ({counts['held']:,} held)", NOTICE)]
     line = _joined(pieces or [Cell("none at work")])
     tones = {"completed": "", "failed": BAD, "stopped": FAINT}
     over = [Cell(f"{statuses[name]:,} {name}", tone) for name, tone in tones.items() if statuses[name]]

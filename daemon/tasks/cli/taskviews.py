@@ -204,7 +204,11 @@ def pool(answer: Record, now: int) -> list[Block]:
     table = Table("waiting", columns, "")
     for one in answer["waiting"]:
         table.add(one["position"], one["task_id"], one["priority"], one["reason"] or "-")
-    return [facts, table] if table.rows else [facts]
+    columns = [Column("task"), Column("priority"), Column("why", wraps=True), Column("looked at again")]
+    held = Table("held", columns, "")
+    for one in answer["held"]:
+        held.add(one["task_id"], one["priority"], one["reason"] or "-", moment(one["until"]))
+    return [facts, *(each for each in (table, held) if each.rows)]
 
 
 def cleaned(answer: Sequence[Record], dry_run: bool) -> list[Block]:

@@ -8,6 +8,7 @@ from tasks.history.records import DAY, Query, Record
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions
 from tasks.history.work import (
     activity,
+    held,
     news,
     run_state,
     runs,
@@ -26,6 +27,7 @@ __all__ = [
     "activity",
     "events",
     "failures",
+    "held",
     "news",
     "run_state",
     "runs",

@@ -26,6 +26,8 @@ CALL_FIELDS = ("tool_use_id", "tool_name", "started_at", "agent_id", "parameters
 #: Characters of a long text in lists; the details have all of it.
 SHORT = 500
 _LONG = ("description", "error", "merge_detail", "hold_reason")
+#: Held tasks that are named.
+MOST_HELD = 1000
 #: Runs and verdicts of one task, the latest.
 NEWEST = 100
 
@@ -46,6 +48,7 @@ WHERE created_at >= :month AND finished_at >= :yesterday AND status IN ('complet
 _MERGES = """
 SELECT merge_state, count(*) FROM tasks WHERE merge_state IN ('waiting', 'merging', 'conflict', 'kept') GROUP BY merge_state
 """
+_HELD = "status = 'queued' AND hold_until > :now"
 _CONFLICTS = "SELECT task_id FROM tasks WHERE merge_state = 'conflict' ORDER BY created_at LIMIT 5"
 
 
@@ -111,6 +114,17 @@ def task(query: Query, id_: str) -> Record:
     }
 
 
+def held(query: Query, *, now: int) -> list[Record]:
+    """Queued tasks that are not even in the line, with `reason` and `until`; the one looked at next first."""
+    fields = ("task_id", "priority", "reason", "until")
+    rows = query(
+        "SELECT task_id, priority, hold_reason, hold_until FROM tasks"
+        f" WHERE {_HELD} ORDER BY hold_until, created_at LIMIT {MOST_HELD}",
+        {"now": now},
+    )
+    return [one | {"priority": TaskPriority(one["priority"]).name.lower()} for one in records(fields, rows)]
+
+
 def whole_task_id(query: Query, id_: str) -> str:
     """The id of the one task whose id is, or begins with, `id_`. Raises NoSuchTask."""
     rows = query(
@@ -172,14 +186,15 @@ def news(entries: Sequence[Record], after: str | None) -> Sequence[Record]:
 
 
 def task_counts(query: Query, *, now: int) -> Record:
-    """Tasks by status, every status named (of those that are over, the ones of the last 24 hours); merges that are not
-    done, by state; and the ids of the oldest conflicts.
+    """Tasks by status, every status named (of those that are over, the ones of the last 24 hours); how many of the
+    queued are held; merges that are not done, by state; and the ids of the oldest conflicts.
     """
     found = dict(map(tuple, query(_COUNTS, {"yesterday": now - DAY, "month": now - 30 * DAY})))
     merges = dict(map(tuple, query(_MERGES, ())))
     undone = (MergeState.WAITING, MergeState.MERGING, MergeState.CONFLICT, MergeState.KEPT)
     return {
         "statuses": {str(status): found.get(status, 0) for status in TaskStatus},
+        "held": query(f"SELECT count(*) FROM tasks WHERE {_HELD}", {"now": now})[0][0],
         "merges": {str(state): merges.get(state, 0) for state in undone},
         "conflicts": [row[0] for row in query(_CONFLICTS, ())],
     }
