@@ -279,11 +279,12 @@ def test_cleaning_tells_what_it_would_remove_and_then_removes_it(desk: Desk) -> 
         return [one for one in answer if one["task_id"] == id_]
 
     assert cleaned(older_than_ms=86_400_000) == []
-    (found,) = cleaned(older_than_ms=0, dry_run=True)
-    assert found == {"task_id": id_, "what": found["what"], "removed": True, "reason": None}
-    assert str(folder) in found["what"]
+    found = cleaned(older_than_ms=0, dry_run=True)
+    for one, what in zip(found, [str(folder), f"refs/tasksd/backup/{id_}"], strict=True):
+        assert one == {"task_id": id_, "what": one["what"], "removed": True, "reason": None}
+        assert what in one["what"]
     assert folder.exists()
-    assert found in cleaned(older_than_ms=0)
+    assert cleaned(older_than_ms=0) == found
     assert not folder.exists()
     for wrong in ({}, {"older_than_ms": -1}, {"older_than_ms": 1, "force": True}):
         assert desk.ask("POST", "/v1/tasks/clean", wrong)[0] == 422

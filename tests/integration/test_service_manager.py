@@ -174,7 +174,7 @@ def test_a_real_user_manager_runs_restarts_updates_and_removes_the_service(repor
     assert told["inherited"] == ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"]
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTHONPATH"} & set(told["environ"])
     assert told["watchdog"] == 15.0
-    assert told["umask"] == 0o77
+    assert told["umask"] == 0o22  # that of its user: the daemon makes its own files private itself
     assert report["state"] == {
         "StatusText": "ok 0 sessions",
         "NRestarts": "0",
