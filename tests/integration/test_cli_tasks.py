@@ -249,6 +249,8 @@ def test_a_conflict_is_shown_with_commands_that_resolve_it(desk: Desk) -> None:
     assert done.returncode == 0, (script, done.stderr)
     assert f"task {id_} merged as " in done.stderr
     assert (desk.repository / "both").read_text() == "resolved\n"
+    assert "is kept" not in done.stderr
+    assert desk.task(id_)["worktree"] is None
 
 
 def test_logs_are_readable_lines_raw_output_or_json(desk: Desk) -> None:

@@ -206,9 +206,41 @@ def test_every_failure_says_what_to_do_next(failure: str) -> None:
 
 def test_a_finished_task_leaves_nothing_to_do() -> None:
     one = TASK | {"status": "completed", "merge_state": "merged", "merge_commit": "a" * 40, "finished_at": NOW}
+    one |= {"worktree": None, "merge_detail": "the worktree is kept: out of date"}
     assert advice.advice(one) == []
+    assert _line(_task(**one), "branch") == "task/3f2a1c from main, 2 commits, removed"
     assert _line(_task(**one), "status") == "completed just now, took 1 min"
     assert _line(_task(**one), "merge") == "merged as aaaaaaaaaaaa"
+
+
+def test_a_worktree_that_could_not_be_removed_says_why_and_what_becomes_of_it() -> None:
+    reason = "the worktree /d is kept: somebody is in it"
+    text = _task(status="completed", merge_state="merged", merge_detail=reason, why=reason, finished_at=NOW)
+    assert text.count(reason) == 1
+    assert "tasksd clean" in _line(text, "next")
+    assert ", removed" not in text
+
+
+def test_work_that_is_kept_is_looked_at_committed_and_merged_or_gone_on_with() -> None:
+    kept = {"merge_state": "kept", "merge_detail": "not clean: a", "why": "not clean: a", "finished_at": NOW}
+    text = _task(status="failed", failure="policy", error="no commit", **kept)
+    assert text.count("not clean: a") == 1
+    commands = [line.strip() for line in text.partition("\ndescription")[0].splitlines() if line.startswith("  ")]
+    assert [command.partition("  ")[0] for command in commands] == [
+        "cd '/d/work trees/3f2a1c'", "git log main..task/3f2a1c", "git status", "cd -", "tasksd merge 3f2a1c",
+        "or let it go on there: tasksd retry 3f2a1c",
+    ]  # fmt: skip
+    assert "tasksd retry" not in _task(status="completed", **kept)
+    assert "git log" not in _task(status="completed", commits=0, **kept)
+    assert "--into BRANCH" in _task(status="completed", base_branch=None, **kept)
+    assert "git -C '/srv/my project' log main..task/3f2a1c\n" in _task(status="completed", worktree=None, **kept)
+
+
+@pytest.mark.parametrize(("failure", "field"), [("budget", "budget_usd"), ("max_turns", "max_turns")])
+def test_a_limit_of_the_task_itself_is_not_looked_for_in_the_configuration(failure: str, field: str) -> None:
+    one = {"status": "failed", "failure": failure, "error": "too much", "finished_at": NOW}
+    assert "config.toml" not in _line(_task(**one, **{field: 2}), "next")
+    assert f"raise agent.{field} in config.toml and restart the daemon" in _line(_task(**one, **{field: None}), "next")
 
 
 @pytest.mark.parametrize("render", [_plain, _styled])

@@ -9,18 +9,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+_AGAIN = "`tasksd retry {id}`"
+_SETTING = "raise {key} in config.toml and restart the daemon, then " + _AGAIN
 #: Failure → what makes the next try go better.
 _REMEDIES = {
-    "agent_error": "see what it said with `tasksd logs {id}`, and try again with `tasksd retry {id}`",
-    "not_started": "repair what the error names (agent.command, or install `claude`), then `tasksd retry {id}`",
-    "no_worktree": "repair what the error names, then `tasksd retry {id}`; or submit it with --no-isolation",
-    "timeout": "raise agent.wall_clock, then `tasksd retry {id}`",
-    "no_progress": "see where it hung with `tasksd logs {id}`; `tasksd retry {id}`, or raise agent.no_progress",
-    "output_limit": "see what it wrote with `tasksd logs --raw {id}`; raise agent.output_bytes, or `tasksd retry {id}`",
-    "budget": "submit it with a larger --budget, or raise agent.budget_usd and `tasksd retry {id}`",
-    "max_turns": "submit it with more --max-turns, or raise agent.max_turns and `tasksd retry {id}`",
-    "lost": "its process vanished without a word; `tasksd retry {id}` starts it again",
-    "policy": "do what the error names, then `tasksd retry {id}`",
+    "agent_error": "see what it said with `tasksd logs {id}`, and try again with " + _AGAIN,
+    "not_started": "repair what the error names, then " + _AGAIN,
+    "no_worktree": "repair what the error names, then " + _AGAIN + "; or submit it with --no-isolation",
+    "timeout": _SETTING.replace("{key}", "agent.wall_clock"),
+    "no_progress": "see where it hung with `tasksd logs {id}`; " + _AGAIN + ", or raise agent.no_progress before",
+    "output_limit": "see what it wrote with `tasksd logs --raw {id}`; "
+    + _AGAIN
+    + ", or raise agent.output_bytes before",
+    "lost": "its process vanished without a word; " + _AGAIN + " starts it again",
+    "policy": "see what it said with `tasksd logs {id}`, do what the error names, then " + _AGAIN,
+}
+#: Failure → the field of a task, the option of `submit` and the setting that limit it.
+_LIMITS = {
+    "budget": ("budget_usd", "--budget", "agent.budget_usd"),
+    "max_turns": ("max_turns", "--max-turns", "agent.max_turns"),
 }
 
 
@@ -33,15 +40,28 @@ def advice(one: Mapping[str, Any]) -> list[str]:
         return [f"it is tried again by itself; `tasksd merge {id_}` tries at once"]
     if state == "kept":
         return _look(one)
+    if state == "merged":
+        return ["the work has arrived; `tasksd clean` removes the worktree once it can"] * bool(one["worktree"])
     match one["status"]:
         case "failed":
-            return [_REMEDIES.get(one["failure"] or "", _REMEDIES["agent_error"]).format(id=id_), *_left(one)]
+            return [_remedy(one), *_left(one)]
         case "stopped":
             return [f"`tasksd retry {id_}` starts it again", *_left(one)]
         case "running":
             return [f"`tasksd logs --follow {id_}` looks on, `tasksd cancel {id_}` stops it"]
         case _:
             return []
+
+
+def _remedy(one: Mapping[str, Any]) -> str:
+    failure = one["failure"] or ""
+    if failure not in _LIMITS:
+        remedy = _REMEDIES.get(failure, _REMEDIES["agent_error"])
+    else:
+        field, option, key = _LIMITS[failure]
+        own = f"{_AGAIN} gives it the same once more; for more submit it anew with a larger {option}"
+        remedy = own if one[field] is not None else _SETTING.replace("{key}", key)
+    return remedy.format(id=one["task_id"])
 
 
 def _resolve(one: Mapping[str, Any]) -> list[str]:
@@ -59,18 +79,28 @@ def _resolve(one: Mapping[str, Any]) -> list[str]:
         f"  git merge {_quoted(base or 'BRANCH')}",
         "  git status                 # edit these files, then git add them",
         "  git commit --no-edit",
+        "  cd -                       # a worktree that somebody is in is not removed",
         f"  tasksd merge {id_}{into}",
     ]
 
 
 def _look(one: Mapping[str, Any]) -> list[str]:
     id_, base, branch = one["task_id"], one["base_branch"], one["branch"]
-    lines = []
-    if one["workspace"] and branch:
-        span = f"{base or one.get('base_commit') or 'HEAD'}..{branch}"
-        lines.append(f"git -C {_quoted(one['workspace'])} log {_quoted(span)}")
-    lines.append(f"tasksd merge {id_}" if base else f"tasksd merge {id_} --into BRANCH")
-    return lines
+    since = base or one.get("base_commit") or "HEAD"
+    log = f"log {_quoted(f'{since}..{branch}')}" if branch else ""
+    merge = f"tasksd merge {id_}" if base else f"tasksd merge {id_} --into BRANCH"
+    again = [f"or let it go on there: tasksd retry {id_}"] if one["status"] in ("failed", "stopped") else []
+    if one["worktree"]:
+        return [
+            "look at what it left, commit what shall stay, then merge:",
+            f"  cd {_quoted(one['worktree'])}",
+            *([f"  git {log}"] if log and one["commits"] else []),
+            "  git status                 # git add and git commit what shall stay",
+            "  cd -                       # a worktree that somebody is in is not removed",
+            f"  {merge}",
+            *again,
+        ]
+    return [*([f"git -C {_quoted(one['workspace'])} {log}"] if one["workspace"] and log else []), merge, *again]
 
 
 def _left(one: Mapping[str, Any]) -> list[str]:

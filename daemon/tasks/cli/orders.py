@@ -68,6 +68,8 @@ def merge(data_dir: str | None, id: str, into: str | None) -> int:  # noqa: A002
     state = one["merge_state"]
     if state == "merged":
         say(f"task {one['task_id']} merged" + (f" as {one['merge_commit'][:12]}" if one["merge_commit"] else ""))
+        for line in filter(None, (one["worktree"] and one["merge_detail"], *advice(one))):
+            say(line)
         return EXIT_OK
     if state == "none":
         say(f"task {one['task_id']} has nothing to merge")

@@ -66,7 +66,8 @@ def task(answer: Record, now: int) -> list[Block]:
     one, facts = answer, Facts()
     facts.add("task", Cell(one["task_id"], STRONG))
     facts.add("status", status(one["status"]), _since(one, now))
-    if reason := one["why"] or one["hold_reason"]:
+    reason = one["why"] or one["hold_reason"]
+    if reason and reason != one["merge_detail"]:
         until = one["hold_until"]
         again = f" (looked at again {moment(until)})" if until and until > now and not one["why"] else ""
         facts.add("why", Cell(reason + again, NOTICE))
@@ -99,13 +100,16 @@ def _since(one: Record, now: int) -> str:
 def _add_merge(facts: Facts, one: Record) -> None:
     if one["branch"]:
         where = f" from {one['base_branch']}" if one["base_branch"] else ""
-        facts.add("branch", f"{one['branch']}{where}, {count(one['commits'], 'commit')}")
+        gone = one["status"] in OVER and not one["worktree"] and one["merge_state"] in ("none", "merged")
+        facts.add("branch", f"{one['branch']}{where}, {count(one['commits'], 'commit')}{', removed' * gone}")
     if one["worktree"]:
         facts.add("worktree", one["worktree"])
     state = one["merge_state"]
     if state != "none":
         commit = f" as {one['merge_commit'][:12]}" if one["merge_commit"] else ""
-        detail = f": {one['merge_detail']}" if one["merge_detail"] else ""
+        # What was said when it was merged may be out of date: that its worktree is in use, say.
+        stale = state == "merged" and not one["worktree"]
+        detail = f": {one['merge_detail']}" if one["merge_detail"] and not stale else ""
         facts.add("merge", Cell(state, _MERGE_TONES.get(state, "")), f"{commit}{detail}")
         _add_lines(facts, "", _some([f"  {path}" for path in one["merge_paths"]], PATHS, "file"))
 
@@ -172,7 +176,7 @@ def _running(one: Record, now: int) -> Table:
 
 
 def _verdicts(one: Record) -> Table:
-    table = Table("verdicts", [Column("time"), Column("rule"), Column("verdict"), Column("message", flexible=True)], "")
+    table = Table("verdicts", [Column("time"), Column("rule"), Column("verdict"), Column("message", wraps=True)], "")
     for verdict in one["verdicts"]:
         said = Cell("passed", GOOD) if verdict["passed"] else Cell(f"not met ({verdict['mode']})", NOTICE)
         table.add(moment(verdict["timestamp"]), words(verdict["stage"]), said, verdict["message"] or "-")

@@ -88,7 +88,7 @@ def _conclude(task: Any) -> None:
         how = {"merged": "merged", "conflict": "its merge conflicts", "waiting": "its merge waits", "kept": "kept"}
         end += f", {how.get(state, state)}"
         end += f" into {task['base_branch']}" if state == "merged" and task["base_branch"] else ""
-        end += f": {task['merge_detail']}" if task["merge_detail"] and state != "merged" else ""
+        end += f": {task['merge_detail']}" if task["merge_detail"] and (state != "merged" or task["worktree"]) else ""
     elif task["error"]:
         end += f": {task['error']}"
     say(end)
