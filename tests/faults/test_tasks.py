@@ -222,10 +222,10 @@ def test_every_limit_ends_in_an_error_of_its_own(
 
 
 def test_an_agent_that_computes_silently_is_not_taken_for_stuck(work: Work) -> None:
-    work.configure(more="[agent.types.limited]\nno_progress = 25\n")
+    work.configure(more="[agent.types.limited]\nno_progress = 6\n")
     work.daemon.start()
-    busy = "i=0; end=$(($(date +%s) + 33)); while [ $(date +%s) -lt $end ]; do i=$((i+1)); done"
-    assert work.over(work.submit(busy, agent_type="limited", isolate=False), timeout=80)["status"] == "completed"
+    busy = "i=0; end=$(($(date +%s) + 12)); while [ $(date +%s) -lt $end ]; do i=$((i+1)); done"
+    assert work.over(work.submit(busy, agent_type="limited", isolate=False), timeout=60)["status"] == "completed"
     work.daemon.stop()
 
 

@@ -118,7 +118,7 @@ def test_another_start_time_or_another_boot_means_gone(changed: dict[str, int | 
     assert probe(stored) is Liveness.GONE
 
 
-@pytest.mark.parametrize("pid", [0, -1, -os.getpid(), 2**31, 2**63, 2**200])
+@pytest.mark.parametrize("pid", [0, -1, pytest.param(-os.getpid(), id="minus our own"), 2**31, 2**63, 2**200])
 def test_a_number_that_cannot_be_a_pid_is_no_process(pid: int) -> None:
     assert identify(pid) is None
     assert command_line(pid) == []
