@@ -189,5 +189,9 @@ def _reason(status: int, body: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         detail = body[:200].decode("utf-8", "replace")
     if isinstance(detail, list):  # what did not validate
-        detail = "; ".join(f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {one.get('msg')}" for one in detail)
+        detail = "; ".join(f"{'.'.join(map(str, one.get('loc', [])[1:]))}: {_said(one)}" for one in detail)
     return str(detail) or f"the daemon answered with status {status}"
+
+
+def _said(error: dict[str, Any]) -> str:
+    return str(error.get("msg")).removeprefix("Value error, ")

@@ -97,8 +97,21 @@ def test_a_description_that_is_too_long_or_no_text_says_what_to_do(desk: Desk) -
 def test_what_the_daemon_refuses_is_one_line_and_1(desk: Desk) -> None:
     done = desk.run("submit", "true", "--model", "--odd", code=1)
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "model" in done.stderr
+    assert done.stderr == "tasksd: model: must be one line that begins with neither a space nor a -, and not empty\n"
+    done = desk.run("submit", "-", input="a\0b", code=1)
+    assert done.stderr == "tasksd: description: must not be empty, and hold no NUL\n"
+
+
+def test_an_agent_type_that_is_misspelt_is_pointed_out(narrow: Desk) -> None:
+    assert "settings of its own" not in narrow.run("submit", "true", "--agent-type", "reviwer").stderr
+    narrow.stop()
+    with (narrow.folder / ".config/tasksd/config.toml").open("a") as config:
+        config.write("[agent.types.reviewer]\nmax_turns = 3\n[enforcement.types.strict]\ncommits_required = true\n")
+    narrow.start()
+    said = narrow.run("submit", "true", "--agent-type", "reviwer").stderr
+    assert "agent type reviwer has no settings of its own; those that have: reviewer, strict\n" in said
+    for known in (["--agent-type", "reviewer"], ["--agent-type", "strict"], []):
+        assert "settings of its own" not in narrow.run("submit", "true", *known).stderr
 
 
 # Waiting
@@ -373,6 +386,11 @@ def test_cleaning_tells_first_and_then_removes(narrow: Desk) -> None:
     assert not folder.exists()
     for wrong in ("x", "-1d", "1y", "d"):
         assert "no length of time" in narrow.run("clean", f"--older-than={wrong}", code=2).stderr
+
+
+def test_any_length_of_time_can_be_given_to_clean(desk: Desk) -> None:
+    assert desk.json("clean", "--dry-run", "--older-than", "999999w") == []
+    assert "no length of time" in desk.run("clean", "--older-than", "5", code=2).stderr
 
 
 def test_ids_of_tasks_are_completed(desk: Desk) -> None:

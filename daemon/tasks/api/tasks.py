@@ -1,6 +1,7 @@
 """/v1/tasks: work handed over, where it stands, and what to do with it."""
 
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query
@@ -40,8 +41,14 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _named(text: str) -> str:
+    if not re.fullmatch(r"[^\s\x00-\x1f-][^\x00-\x1f]*", text):
+        raise ValueError("must be one line that begins with neither a space nor a -, and not empty")
+    return text
+
+
 #: Ends up as an argument of a command, and so cannot look like an option.
-Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f-][^\x00-\x1f]*$")]
+Word = Annotated[str, Field(max_length=128), AfterValidator(_named)]
 PriorityWord = Literal["high", "normal", "low"]
 
 
@@ -226,7 +233,16 @@ async def submit_task(ctx: Ctx, order: Submission) -> SubmittedTask:
         accepted, warnings = await dispatcher(ctx).submit(**wanted)
     except ValueError as error:  # what the manager's own look at it finds
         raise HTTPException(422, str(error)) from error
+    warnings = [*warnings, *_doubts(ctx, order)]
     return SubmittedTask(**await _details(ctx, accepted.task_id), warnings=warnings)
+
+
+def _doubts(ctx: Context, order: Submission) -> list[str]:
+    """A type that is misspelt would have none of the limits and rules that were meant for it."""
+    known = sorted({*ctx.settings.agent.types, *ctx.settings.enforcement.types})
+    if order.agent_type is None or not known or order.agent_type in known:
+        return []
+    return [f"agent type {order.agent_type} has no settings of its own; those that have: {', '.join(known)}"]
 
 
 @router.get("/tasks")

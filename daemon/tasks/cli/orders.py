@@ -15,13 +15,15 @@ from tasks.client import quote
 from tasks.errors import EXIT_FAILED, EXIT_OK, DaemonNotRunning, TasksError
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+#: Milliseconds, as the API takes them: longer than anything is kept.
+_LONGEST = 100 * 365 * 86_400_000
 
 
 def _milliseconds(_: click.Context, option: click.Parameter, value: str) -> int:
     found = re.fullmatch(r"(\d{1,6}) ?(s|m|min|h|d|w)", value)
     if found is None and value != "0":
         raise click.BadParameter(f"{value!r} is no length of time, such as 30d, 12h, 45min or 0", param=option)
-    return int(found[1]) * _UNITS[found[2]] * 1000 if found else 0
+    return min(int(found[1]) * _UNITS[found[2]] * 1000, _LONGEST) if found else 0
 
 
 @click.command()
