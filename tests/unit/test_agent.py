@@ -38,9 +38,22 @@ def test_client_is_called_without_the_prompt_and_with_its_session() -> None:
     call = launch(AgentSettings(), session=SESSION)
     assert call.argv == (
         "claude", "-p", "--output-format", "stream-json", "--verbose", "--session-id", SESSION,
-        "--permission-mode=acceptEdits",
+        "--permission-mode=acceptEdits", "--allowedTools", *AgentSettings().allowed_tools,
     )  # fmt: skip
     assert call.environ == {}
+
+
+def test_an_agent_may_commit_by_default_and_neither_push_nor_switch() -> None:
+    allowed = AgentSettings().allowed_tools
+    assert {"Bash(git add:*)", "Bash(git commit:*)"} <= set(allowed)
+    assert not [
+        rule for rule in allowed if any(word in rule for word in ("push", "switch", "checkout", "reset", "Bash(git:"))
+    ]
+
+
+def test_instructions_come_before_those_of_the_settings() -> None:
+    call = launch(AgentSettings(append_system_prompt="be brief"), session=SESSION, instructions="commit")
+    assert "--append-system-prompt=commit\n\nbe brief" in call.argv
 
 
 def test_every_setting_of_an_agent_reaches_the_client() -> None:
