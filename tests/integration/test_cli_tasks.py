@@ -408,6 +408,34 @@ def test_what_can_be_no_id_is_wrong_usage(desk: Desk, command: str, id_: str) ->
     assert f"{id_!r} is no id" in done.stderr
 
 
+def test_output_that_was_cleaned_away_is_said_to_be(desk: Desk) -> None:
+    id_ = desk.ended(desk.hand_over("echo said"))["task_id"]
+    assert "of run 7 of task" in desk.run("logs", "--raw", "--attempt", "7", id_, code=1).stderr
+    desk.run("clean", "--older-than", "0")
+    said = desk.run("logs", "--raw", id_, code=1).stderr
+    assert f"there is no output of run 1 of task {id_}: it did not come to that, or `tasksd clean` removed it" in said
+
+
+def test_the_doctor_warns_of_a_paused_pool_and_names_conflicts(desk: Desk) -> None:
+    def found(check: str) -> list[dict[str, Any]]:
+        done = desk.run("doctor", "--json", code=None)
+        return [one for one in json.loads(done.stdout) if one["check"] == check]
+
+    assert [one["verdict"] for one in found("pool")] == ["ok"]
+    ours = "echo ours >doctor; git add doctor; git commit -qm ours"
+    theirs = f"cd {desk.repository}; echo theirs >doctor; git add doctor; git commit -qm theirs"
+    id_ = desk.ended(desk.hand_over(f"{ours}; {theirs}"))["task_id"]
+    desk.run("pool", "pause")
+    desk.hand_over("true")
+    (pool,) = until(lambda: [one for one in found("pool") if "1 task waiting" in one["message"]], "it waits")
+    assert (pool["verdict"], pool["message"]) == ("warning", "paused, 1 task waiting")
+    assert "tasksd pool resume" in pool["remedy"]
+    (conflict,) = (one for one in found("tasks") if id_ in one["message"])
+    assert (conflict["verdict"], conflict["remedy"]) == ("warning", f"run `tasksd show {id_}`")
+    desk.run("pool", "resume")
+    assert [one["verdict"] for one in found("pool")] == ["ok"]
+
+
 # Without a daemon
 
 

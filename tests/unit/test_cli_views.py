@@ -175,7 +175,7 @@ TASK = {
     "input_tokens": 1200, "output_tokens": 30, "cache_read_tokens": None, "cache_write_tokens": None, "cost_usd": 0.25,
     "created_at": NOW - 90_000, "started_at": NOW - 60_000, "finished_at": None, "budget_usd": 2.0, "max_turns": None,
     "host": None, "base_commit": "c" * 40, "merge_paths": [], "result": None, "activity": [], "runs": [],
-    "verdicts": [], "calls": {}, "running": [], "files": {"read": 0, "write": 0, "edit": 0}, "why": None,
+    "verdicts": [], "calls": {}, "denied": 0, "running": [], "files": {"read": 0, "write": 0, "edit": 0}, "why": None,
 }  # fmt: skip
 
 
@@ -255,6 +255,20 @@ def test_tasks_cannot_steer_the_terminal(render: Any) -> None:
         assert not {"\x1b]", "\x1b[2J", "\x9b", "\x07"} & {
             shown[i : i + n] for i in range(len(shown)) for n in (1, 2, 4)
         }
+
+
+def test_calls_that_were_denied_are_pointed_out() -> None:
+    assert _line(_task(denied=2), "denied").startswith("2 calls: `tasksd logs 3f2a1c` shows which, agent.allowed_tools")
+    assert "denied" not in _task()
+
+
+def test_paths_in_the_worktree_are_shown_without_it_where_room_is_short() -> None:
+    message = f"Write: {TASK['worktree']}/src/a.py"
+    now = {"status": "running", "last_activity": {"at": NOW, "message": message}}
+    assert taskviews.doing(TASK | now) == "Write: src/a.py"
+    page = taskviews.task(TASK | {"activity": [{"id": "1.1", "at": NOW, "message": message}]}, NOW)
+    assert message in _plain(page)
+    assert message not in _styled(page) and "Write: src/a.py" in _styled(page)
 
 
 def test_the_list_says_what_each_task_is_at() -> None:

@@ -79,9 +79,8 @@ async def read_logs(
         return _events(_growing(ctx, whole, stream, begin, offset, only=attempt is not None))
     _, latest, over = await ctx.database.read(lambda reader: history.run_state(reader.query, whole, attempt))
     path = _file(ctx, whole, attempt or latest, stream)
-    if not latest or not await asyncio.to_thread(path.is_file):
-        raise HTTPException(404, f"nothing is there of run {attempt or latest} of task {whole}" if latest else
-                            f"task {whole} has not been started yet")  # fmt: skip
+    if not await asyncio.to_thread(path.is_file):
+        raise HTTPException(404, history.no_output(whole, attempt or latest))
     output = Output(path, _redact(ctx), offset)
     if limit is None:
         return StreamingResponse(_whole(output, over), media_type="text/plain; charset=utf-8", headers=_NO_STORE)

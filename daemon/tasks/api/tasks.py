@@ -194,6 +194,8 @@ class TaskDetails(Task):
     verdicts: list[Verdict]
     #: its agent's calls by tool: [all, failed]
     calls: dict[str, tuple[int, int]]
+    #: calls that its permissions or a hook refused
+    denied: int
     running: list[CallInFlight]
     #: how many files its agent touched, by action
     files: dict[str, int]

@@ -146,7 +146,7 @@ def _shown() -> Callable[[Any], None]:
     from tasks.cli import styled
 
     console = styled.console()
-    return lambda one: console.print(styled.line(taskviews.entry(one)))
+    return lambda one: console.print(styled.line(taskviews.entry(one)), soft_wrap=True)
 
 
 def _write(text: str) -> None:

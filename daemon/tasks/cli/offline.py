@@ -59,7 +59,7 @@ def output(id_: str, settings: Settings, stream: str, attempt: int | None) -> It
         _, latest, _ = history.run_state(reader.query, whole, attempt)
     path = settings.runs_dir / whole / str(attempt or latest) / stream
     if not path.is_file():
-        raise NoSuchTask(f"nothing is there of run {attempt or latest} of task {whole}")
+        raise NoSuchTask(history.no_output(whole, attempt or latest))
     written = history.Output(path, Redactor(secret_key(settings), PrivacyLevel.FULL).text)
     while (text := written.piece(final=True)) is not None:
         yield text

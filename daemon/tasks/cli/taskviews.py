@@ -53,7 +53,12 @@ def doing(one: Record) -> str:
     if one["hold_reason"]:
         return _first_line(one["hold_reason"])
     last = one.get("last_activity")
-    return _first_line(last["message"] if last else None)
+    return _first_line(_inside(one, last["message"]) if last else None)
+
+
+def _inside(one: Record, message: str) -> str:
+    """Paths in its worktree without it: what differs is at their end, which a narrow column would cut."""
+    return message.replace(one["worktree"] + "/", "") if one["worktree"] else message
 
 
 def dollars(value: float | None) -> str:
@@ -136,6 +141,9 @@ def _add_figures(facts: Facts, one: Record) -> None:
         ]
         turns = [] if one["turns"] is None else [count(one["turns"], "turn")]
         facts.add("cost", ", ".join([dollars(one["cost_usd"]), *turns, *tokens]))
+    if one["denied"]:
+        facts.add("denied", Cell(f"{count(one['denied'], 'call')}: `tasksd logs {one['task_id']}` shows which, "
+                                 "agent.allowed_tools in config.toml allows more", NOTICE))  # fmt: skip
     files = one["files"]
     if any(files.values()):
         facts.add("files", f"{files['read']:,} read, {files['write']:,} written, {files['edit']:,} edited")
@@ -189,7 +197,7 @@ def _activity(one: Record) -> Table:
     table = Table(f"activity{more if len(entries) > ENTRIES else ''}",
                   [Column("time"), Column("message", flexible=True)], "")  # fmt: skip
     for entry in entries[-ENTRIES:]:
-        table.add(moment(entry["at"]), entry["message"])
+        table.add(moment(entry["at"]), Cell(entry["message"], short=_inside(one, entry["message"])))
     return table
 
 

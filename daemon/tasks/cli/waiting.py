@@ -162,5 +162,5 @@ def _progress(task: Any, note: str | None) -> list[Cell]:
         return [*cells, Cell(f"  merge: {task['merge_state']}", FAINT)]
     if task["status"] != "running" and (why := task["why"] or task["hold_reason"]):
         return [*cells, Cell(f"  {why}", NOTICE)]
-    last = task["activity"][-1]["message"] if task["activity"] else "-"
+    last = taskviews.doing(task | {"last_activity": task["activity"][-1] if task["activity"] else None})
     return [*cells, Cell(f"  {last}", FAINT)]

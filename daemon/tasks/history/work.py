@@ -83,7 +83,8 @@ def tasks(
 
 def task(query: Query, id_: str) -> Record:
     """The task whose id is, or alone begins with, `id_`: with `activity`, `runs`, `verdicts`, its agent's `calls` by
-    tool as [all, failed], those in flight (`running`), and how many `files` they read, wrote and edited.
+    tool as [all, failed], how many were `denied`, those in flight (`running`), and how many `files` they read, wrote
+    and edited.
 
     Raises NoSuchTask.
     """
@@ -101,6 +102,7 @@ def task(query: Query, id_: str) -> Record:
         " GROUP BY tool_name ORDER BY count(*) DESC, tool_name",
         key,
     )
+    denied = query("SELECT count(*) FROM tool_usage WHERE task_id = :task AND error_category = 'blocked'", key)
     running = query(f"SELECT {', '.join(CALL_FIELDS)} FROM tool_running WHERE task_id = :task ORDER BY started_at", key)
     files = query("SELECT action, count(DISTINCT path) FROM files WHERE task_id = :task GROUP BY action", key)
     return _task(found) | {
@@ -109,6 +111,7 @@ def task(query: Query, id_: str) -> Record:
         "runs": runs(query, key["task"]),
         "verdicts": [one | {"passed": bool(one["passed"])} for one in records(VERDICT_FIELDS, verdicts[::-1])],
         "calls": {tool: (count, failed) for tool, count, failed in calls},
+        "denied": denied[0][0],
         "running": records(CALL_FIELDS, running),
         "files": dict.fromkeys(map(str, FileAction), 0) | dict(map(tuple, files)),
     }
@@ -160,6 +163,15 @@ def run_state(query: Query, task_id: str, attempt: int | None) -> tuple[str, int
         raise NoSuchTask(f"no task has the id {task_id}")
     status, latest, over = rows[0]
     return status, latest, bool(over)
+
+
+def no_output(task_id: str, attempt: int) -> str:
+    """Why nothing is there that an agent wrote in run `attempt`; 0: there was none yet."""
+    if not attempt:
+        return f"task {task_id} has not been started yet"
+    return (
+        f"there is no output of run {attempt} of task {task_id}: it did not come to that, or `tasksd clean` removed it"
+    )
 
 
 def activity(query: Query, task_id: str) -> tuple[Record, list[Record]]:
