@@ -55,6 +55,12 @@ def test_an_agent_started_but_not_stored_is_adopted() -> None:
     assert decide(Found(RUNNING, run=True, shim=None, marked=True, started=True)) is Action.ADOPT
 
 
+def test_a_worktree_that_nobody_said_a_word_about_is_settled_also_when_its_branch_was_merged() -> None:
+    for status in OVER:
+        assert decide(Found(status, MergeState.MERGED, worktree=True, run=True, run_finished=True)) is Action.SETTLE
+        assert decide(Found(status, MergeState.MERGED, run=True, run_finished=True)) is Action.LEAVE
+
+
 def test_an_agent_that_outlived_its_shim_is_adopted() -> None:
     assert decide(Found(RUNNING, run=True, shim=Liveness.GONE, marked=True, started=True)) is Action.ADOPT
 
@@ -81,7 +87,7 @@ def test_a_branch_without_a_verdict_is_settled(status: TaskStatus) -> None:
 
 
 @pytest.mark.parametrize("status", OVER)
-@pytest.mark.parametrize("merge", [MergeState.MERGED, MergeState.CONFLICT, MergeState.KEPT, MergeState.WAITING])
+@pytest.mark.parametrize("merge", [MergeState.CONFLICT, MergeState.KEPT, MergeState.WAITING])
 def test_what_is_settled_is_left_as_it_is(status: TaskStatus, merge: MergeState) -> None:
     assert decide(Found(status, merge, worktree=True, run=True, run_finished=True)) is Action.LEAVE
 

@@ -177,7 +177,9 @@ class Daemon:
             raise
         self._notifier.stopping()
         _leave_within(
-            STOP_TIMEOUT + CLOSE_TIMEOUT, EXIT_FAILED, "stopping took too long, the next start reads what is left"
+            STOP_TIMEOUT + CLOSE_TIMEOUT + (runner.ENDING if self._stop_agents else 0),
+            EXIT_FAILED,
+            "stopping took too long, the next start reads what is left",
         )
         context.stopping.set()
         stored.ring()

@@ -22,7 +22,8 @@ SELECT {_BRIEF} FROM tasks WHERE task_id IN (
     UNION SELECT task_id FROM runs WHERE finished_at IS NULL
     UNION SELECT task_id FROM tasks
           WHERE merge_state IN ('waiting', 'merging', 'conflict', 'kept') AND merge_state = 'merging'
-    UNION SELECT task_id FROM tasks WHERE worktree IS NOT NULL AND merge_state = 'none'
+    UNION SELECT task_id FROM tasks
+          WHERE worktree IS NOT NULL AND (merge_state = 'none' OR (merge_state = 'merged' AND merge_detail IS NULL))
 ) ORDER BY priority, created_at, task_id
 """
 # The first condition is that of idx_tasks_merge, word for word: SQLite needs it to see that the index will do.

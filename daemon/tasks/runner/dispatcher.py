@@ -5,12 +5,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import process
 from tasks.errors import (
     ImpossibleTransition,
     NoCommits,
@@ -22,12 +21,12 @@ from tasks.errors import (
 )
 from tasks.manager import Run, Task
 from tasks.pool import AgentPool
-from tasks.process import ProcessIdentity, RunFiles
-from tasks.runner.facts import facts
-from tasks.runner.parts import Parts, run_mark
-from tasks.runner.recovery import Action, Found, decide
+from tasks.process import ProcessIdentity
+from tasks.runner.parts import Parts
+from tasks.runner.patience import Patience
 from tasks.runner.runner import Ended, Outcome, Runner
 from tasks.runner.settling import Cleaned, Settling
+from tasks.runner.upkeep import Upkeep
 from tasks.runner.valve import Hold, Valve
 from tasks.words import MergeState, TaskPriority, TaskStatus
 
@@ -35,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the rows, when nobody rings.
 INTERVAL = 2.0
+#: Seconds that `stop_agents` waits for agents to end; most of that goes by when one ignores SIGINT and SIGTERM.
+ENDING = 20.0
 #: A name in daemon_state.
 WORKERS = "pool.max_agents"
 
@@ -82,9 +83,19 @@ class Dispatcher:
             per_workspace=settings.pool.per_workspace,
             per_agent_type={name: one.max_agents for name, one in settings.agent.types.items() if one.max_agents},
         )
-        #: tasks that are in the pool, waiting or at work
-        self._given: set[str] = set()
+        #: tasks that are in the pool, waiting or at work, each with its end
+        self._carried: dict[str, asyncio.Future[Any]] = {}
         self._valve = Valve(self._pool, parts.manager)
+        self._patience = Patience()
+        self._upkeep = Upkeep(
+            parts,
+            self._settling,
+            self._patience,
+            carried=self._carried,
+            adopt=self._adopt,
+            begin=self._begin,
+            wake=wake,
+        )
         self._hindered = False
         #: work that outlives the call that began it
         self._background: set[asyncio.Task[None]] = set()
@@ -97,13 +108,17 @@ class Dispatcher:
         workers = await self._manager.get_state(WORKERS)
         if isinstance(workers, int):
             self._pool.resize(workers)
-        await self._recover()
+        with contextlib.suppress(StoreUnavailable, StoreBusy):  # `step` looks again
+            await self._upkeep.look(())
 
     async def step(self) -> None:
         """Give queued tasks to the pool and notice what others decided. What the store cannot do waits."""
         try:
             await self._valve.release(_now())
-            await self._give()
+            unfinished = await self._manager.unfinished()
+            self._patience.keep_only({task.task_id for task in unfinished})
+            await self._upkeep.look(unfinished)
+            self._give(unfinished)
             await self._heed_others()
         except (StoreUnavailable, StoreBusy) as error:
             if not self._hindered:
@@ -126,19 +141,26 @@ class Dispatcher:
         self._parts.threads.shutdown(wait=False, cancel_futures=True)
 
     async def stop_agents(self) -> None:
-        """End every agent at work, as if each task had been cancelled."""
+        """End every agent at work, as if each task had been cancelled, and wait for that, though not for ever."""
+        self._pool.pause()  # or those that wait would start in their place
         ids = self._runner.at_work
         await asyncio.gather(*(self.cancel(task_id) for task_id in ids), return_exceptions=True)
+        ending = [self._carried[task_id] for task_id in ids if task_id in self._carried]
+        if ending or self._background:
+            await asyncio.wait([*ending, *self._background], timeout=ENDING)
 
-    async def _give(self) -> None:
+    def _give(self, tasks: Iterable[Task]) -> None:
         now = _now()
-        for task in await self._manager.unfinished():
-            if task.status is not TaskStatus.QUEUED or task.task_id in self._given:
+        for task in tasks:
+            if task.status is not TaskStatus.QUEUED or self._is_in_hand(task.task_id):
                 continue
-            if task.hold_until is not None and task.hold_until > now:
+            if self._patience.is_held(task, now) or self._patience.waits(task.task_id):
                 continue
             if not self._enqueue(task):
                 break
+
+    def _is_in_hand(self, task_id: str) -> bool:
+        return task_id in self._carried or task_id in self._upkeep.busy
 
     def _enqueue(self, task: Task) -> bool:
         """Whether there was room."""
@@ -155,20 +177,32 @@ class Dispatcher:
         self._watch(task.task_id, handle.future)
         return True
 
+    def _adopt(self, task: Task, run: Run, shim: ProcessIdentity | None) -> None:
+        async def carry(**_: object) -> Ended:
+            return await self._runner.take_up(task, run, shim)
+
+        handle = self._pool.run_now(
+            carry, task_id=task.task_id, workspace=_resolved(task.workspace), agent_type=task.agent_type
+        )
+        self._watch(task.task_id, handle.future)
+
     def _watch(self, task_id: str, future: "asyncio.Future[Any]") -> None:
-        self._given.add(task_id)
+        self._carried[task_id] = future
 
         def done(ended: "asyncio.Future[Any]") -> None:
-            self._given.discard(task_id)
+            del self._carried[task_id]
             if ended.cancelled():
                 return
             if error := ended.exception():
-                # A bug, or a store that failed for good: the row stays as it is and is looked at after the next start.
-                log.error("carrying out failed task=%s", task_id, exc_info=error)
+                # The row stays as it is; it is taken up again from there.
+                is_store = isinstance(error, StoreUnavailable | StoreBusy)
+                log.error("carrying out failed task=%s error=%s", task_id, error, exc_info=None if is_store else error)
+                self._upkeep.suspect(task_id)
                 return
+            self._patience.forget(task_id)
             outcome = ended.result()
             if isinstance(outcome, Ended) and outcome.outcome is Outcome.LIMITED:
-                self._valve.close(Hold(outcome.until or 0, outcome.reason or "a usage limit"))
+                self._valve.close(Hold(outcome.until or 0, outcome.reason or "a usage limit"), _now())
                 self._begin(self._valve.keep(), "keep-hold")
             self._wake()
 
@@ -199,6 +233,8 @@ class Dispatcher:
     ) -> tuple[Task, list[str]]:
         """Store a task and queue it. Returns it with what the person should know. Raises TasksError, and then nothing is
         stored."""
+        if workspace.encode("utf-8", "replace").decode() != workspace:
+            raise TasksError(f"the workspace {workspace!r} is not UTF-8: name it by a link that is")
         folder = Path(workspace)
         if not folder.is_absolute() or not await asyncio.to_thread(folder.is_dir):
             raise TasksError(f"the workspace {workspace} is not a folder: name one that exists, by its absolute path")
@@ -238,7 +274,7 @@ class Dispatcher:
         task = await self._manager.update_task_status(task.task_id, TaskStatus.STOPPED)
         if not self._runner.stop(task.task_id):
             await self._pool.cancel(task.task_id)
-            await self._settling.settle(task.task_id)
+            await self._upkeep.end(task)
         self._parts.changed()
         self._wake()
         return await self._manager.find_task(task.task_id)
@@ -246,7 +282,7 @@ class Dispatcher:
     async def retry(self, task_id: str) -> Task:
         """Queue a failed or stopped task again; it goes on in its worktree, if that is still there."""
         task = await self._manager.find_task(task_id)
-        if task.task_id in self._given:
+        if self._is_in_hand(task.task_id):
             raise ImpossibleTransition(f"task {task.task_id} is still ending; try again in some seconds")
         if task.status is not TaskStatus.PENDING:
             task = await self._manager.retry_task(task.task_id)
@@ -270,7 +306,7 @@ class Dispatcher:
         """Start tasks again, also before the end of a usage limit."""
         await self._valve.resume()
         for task in await self._manager.unfinished():
-            if task.status is TaskStatus.QUEUED and task.hold_until is not None and task.task_id not in self._given:
+            if task.status is TaskStatus.QUEUED and task.hold_until is not None and task.task_id not in self._carried:
                 await self._manager.clear_hold(task.task_id)
         self._wake()
 
@@ -320,57 +356,6 @@ class Dispatcher:
                 return f"number {one.position} in the queue: {one.reason}"
         return task.hold_reason or "it is about to start"
 
-    # What earlier daemons left.
-
-    async def _recover(self) -> None:
-        for task in await self._manager.to_recover():
-            await self._take_up(task, await self._manager.latest_run(task.task_id))
-
-    async def _take_up(self, task: Task, run: Run | None) -> None:
-        found, shim = await self._look(task, run)
-        action = decide(found)
-        log.info("found task=%s status=%s action=%s", task.task_id, task.status, action)
-        match action:
-            case Action.LEAVE | Action.ENQUEUE:
-                pass  # `step` enqueues
-            case Action.ADOPT | Action.JUDGE if run is not None:
-                handle = self._pool.run_now(
-                    self._take_up_run, task, run, shim, task_id=task.task_id, workspace=task.workspace,
-                    agent_type=task.agent_type,
-                )  # fmt: skip
-                self._watch(task.task_id, handle.future)
-            case Action.RESTART if run is not None and await asyncio.to_thread(self._files(task, run).forbid_start):
-                await self._manager.end_run(task.task_id, run.attempt, exit_status=None, outcome="not_started")
-                await self._manager.update_task_status(task.task_id, TaskStatus.QUEUED)
-            case _:
-                # Not given to the pool before this is done.
-                self._given.add(task.task_id)
-                self._begin(self._tidy(task, run, action), f"recover-{task.task_id}")
-
-    async def _take_up_run(self, task: Task, run: Run, shim: ProcessIdentity | None, **_: object) -> Ended:
-        return await self._runner.take_up(task, run, shim)
-
-    async def _tidy(self, task: Task, run: Run | None, action: Action) -> None:
-        """What takes its time: ending processes, merging, looking again."""
-        try:
-            if action is Action.LOOK_AGAIN:
-                await asyncio.sleep(INTERVAL)
-                again = await self._manager.find_task(task.task_id)
-                self._given.discard(task.task_id)
-                await self._take_up(again, await self._manager.latest_run(task.task_id))
-                return
-            status = None
-            if run is not None and action is Action.END:
-                await process.stop(self._files(task, run), run_mark(task.task_id, run.attempt))
-                status = await asyncio.to_thread(self._files(task, run).exit_status)
-            if run is not None and run.finished_at is None:
-                await self._manager.end_run(task.task_id, run.attempt, exit_status=status, outcome="stopped")
-            await self._settling.settle(task.task_id)
-        finally:
-            if action is not Action.LOOK_AGAIN:
-                self._given.discard(task.task_id)
-                self._wake()
-
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._background.add(task)
@@ -381,17 +366,6 @@ class Dispatcher:
                 log.error("%s failed", name, exc_info=error)
 
         task.add_done_callback(done)
-
-    async def _look(self, task: Task, run: Run | None) -> tuple[Found, ProcessIdentity | None]:
-        """The facts about a task, and the shim if one lives."""
-        if run is None:
-            found = Found(task.status, task.merge_state, worktree=task.worktree is not None)
-            return found, None
-        files = self._files(task, run)
-        return await asyncio.to_thread(facts, task, run, files)
-
-    def _files(self, task: Task, run: Run) -> RunFiles:
-        return RunFiles(self._parts.settings.runs_dir / task.task_id / str(run.attempt))
 
 
 def _resolved(workspace: str | None) -> str | None:

@@ -20,13 +20,19 @@ def facts(task: Task, run: Run, files: RunFiles) -> tuple[Found, ProcessIdentity
     found = Found(
         task.status,
         task.merge_state,
-        worktree=task.worktree is not None,
+        worktree=is_unsaid(task),
         run=True,
         run_finished=run.finished_at is not None,
-        here=run.host == socket.gethostname(),
+        # A laptop has another name in another network.
+        here=run.host == socket.gethostname() or (shim is not None and shim.boot == process.boot_id()),
         shim=liveness,
         marked=bool(marked),
         started=files.was_started(),
         exit_status=files.exit_status() is not None,
     )
     return found, shim if liveness is Liveness.ALIVE else None
+
+
+def is_unsaid(task: Task) -> bool:
+    """Whether it has a worktree without a word on why that is kept."""
+    return task.worktree is not None and task.merge_detail is None

@@ -14,6 +14,7 @@ from tasks.git import Worktree
 from tasks.manager import Task
 from tasks.process import RunFiles
 from tasks.runner.parts import Parts, tail
+from tasks.words import PrivacyLevel
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,11 @@ class Place:
     fresh: bool = False
 
 
+def setup_left(parts: Parts, task_id: str) -> tuple[RunFiles, str]:
+    """Where the setup of a task's worktree runs, and the mark of its processes."""
+    return RunFiles(parts.settings.runs_dir / task_id / "setup"), f"{task_id}.setup"
+
+
 class Placing:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -42,7 +48,7 @@ class Placing:
             and self._parts.tracker.is_repository(task.workspace)
         )
 
-    async def find(self, task: Task) -> Place:
+    async def find(self, task: Task, *, isolated: bool) -> Place:
         """Make the worktree, or take up the one that an earlier attempt left.
 
         Raises GitError when there is none to be had: a task that wants one never runs in the workspace instead.
@@ -52,7 +58,7 @@ class Placing:
             raise GitError(
                 f"the workspace {task.workspace} is not there: create it, then `tasksd retry {task.task_id}`"
             )
-        if not await parts.in_thread(self.is_isolated, task):
+        if not isolated:
             await self._say_in_place(task)
             return Place(Path(task.workspace), isolated=False)
         fresh = task.worktree is None
@@ -77,8 +83,7 @@ class Placing:
     async def _run_setup(self, task: Task, place: Place, command: str, stop: asyncio.Event) -> None:
         parts = self._parts
         settings = parts.settings.agent.of(task.agent_type)
-        files = RunFiles(parts.settings.runs_dir / task.task_id / "setup")
-        mark = f"{task.task_id}.setup"
+        files, mark = setup_left(parts, task.task_id)
         if await asyncio.to_thread(files.directory.exists):  # of an earlier attempt, or of a daemon killed meanwhile
             await process.stop(files, mark)
             await asyncio.to_thread(shutil.rmtree, files.directory)
@@ -108,6 +113,8 @@ class Placing:
             )
         if status:
             said = "\n".join(tail(path, QUOTED).strip() for path in (files.output, files.errors)).strip()
+            if parts.settings.privacy.level is PrivacyLevel.MINIMAL:
+                said = ""
             raise SpawnError(f"the setup command ended with status {status}: {command}\n{said}")
 
     async def _note(self, task: Task, worktree: Worktree) -> None:

@@ -13,6 +13,7 @@ class Found:
 
     status: TaskStatus
     merge_state: MergeState = MergeState.NONE
+    #: there is a worktree, and no word on why it is kept
     worktree: bool = False
     #: there is a row of a run
     run: bool = False
@@ -66,7 +67,7 @@ def decide(found: Found) -> Action:
     | running | not started                                         | restart    | killed before the spawn
     | running | else                                                | judge      | lost, unless its output ends in a result
     | over    | processes with its mark                             | end        | killed while it was being stopped
-    | over    | merging, a worktree without a verdict, an open run  | settle     | killed between the end and the merge
+    | over    | merging, a worktree without a word, an open run     | settle     | killed before, in or after the merge
     | over    | else                                                | leave      |
     """
     match found.status:
@@ -101,7 +102,7 @@ def _over(found: Found) -> Action:
         return Action.LEAVE
     if found.marked:
         return Action.END
-    unsettled = found.merge_state is MergeState.NONE and found.worktree
+    unsettled = found.merge_state in (MergeState.NONE, MergeState.MERGED) and found.worktree
     if found.merge_state is MergeState.MERGING or unsettled or (found.run and not found.run_finished):
         return Action.SETTLE
     return Action.LEAVE

@@ -8,12 +8,12 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tasks import process
-from tasks.agent import LIMITED, Judgement, judge, launch, resumable
-from tasks.errors import GitError, ImpossibleTransition, RepositoryBusy, SpawnError, TasksError
+from tasks.agent import COMPLETED, LIMITED, Judgement, judge, launch, resumable
+from tasks.errors import GitError, ImpossibleTransition, RepositoryBusy, SpawnError, StoreError, TasksError
 from tasks.manager import Run, Task
 from tasks.process import ProcessIdentity, RunFiles
 from tasks.runner.parts import Parts, run_mark, tail
@@ -43,6 +43,9 @@ INSTRUCTIONS = (
 )
 #: What a session that the API stopped serving is told afterwards.
 RESUME_PROMPT = "You were interrupted because the API stopped serving you. Go on with the task where you left off.\n"
+#: What stands for an agent's words at privacy level `minimal`.
+_NOT_SAID = "what it said is not stored (privacy level minimal); `tasksd logs` has it"
+_NAMES = {LIMITED: "a usage limit", Failure.AGENT_ERROR: "the agent failed", Failure.LOST: "its end is not known"}
 
 
 class Outcome(StrEnum):
@@ -77,7 +80,9 @@ class Runner:
         self._stops: dict[str, asyncio.Event] = {}
         #: workspaces in which a task works in place
         self._in_place: dict[str, str] = {}
+        #: limits that named no end, without a success between them, and the end of the last hold for one
         self._limits_in_a_row = 0
+        self._limit_end = 0.0
 
     def stop(self, task_id: str) -> bool:
         """End the work on a task, whose row says already that it is over. Whether it was at work."""
@@ -104,34 +109,42 @@ class Runner:
         return Ended(Outcome.OVER)
 
     async def _carry_out(self, task: Task) -> Ended:
-        parts = self._parts
-        if reason := await self._reason_to_hold(task):
-            return await self._hold(task, reason)
-        try:
-            place = await self._placing.find(task)
-        except RepositoryBusy as error:
-            return await self._hold(task, str(error))
-        except (GitError, OSError) as error:
-            return await self._fail(task, Failure.NO_WORKTREE, str(error))
-        with self._working_in(task, isolated=place.isolated):
+        isolated = await self._parts.in_thread(self._placing.is_isolated, task)
+        if not isolated and (other := self._in_place.get(_folder(task))):
+            return await self._hold(task, f"task {other} works in {task.workspace} itself; one at a time does")
+        with self._working_in(task, isolated=isolated):
+            if reason := await self._reason_to_hold(task):
+                return await self._hold(task, reason)
+            try:
+                place = await self._placing.find(task, isolated=isolated)
+            except RepositoryBusy as error:
+                return await self._hold(task, str(error))
+            except (GitError, OSError) as error:
+                return await self._fail(task, Failure.NO_WORKTREE, str(error))
             if task.hold_reason is not None:
                 await self._manager.clear_hold(task.task_id)
             try:
                 await self._placing.set_up(task, place, self._stops[task.task_id])
-            except SpawnError as error:
-                return await self._fail(task, Failure.NOT_STARTED, str(error))
-            session, resume = await self._session(task)
-            attempt = await self._manager.begin_run(task.task_id, session_uuid=session, host=self._host, resumed=resume)
-            parts.changed()
-            files = RunFiles(parts.settings.runs_dir / task.task_id / str(attempt))
-            try:
-                shim = await self._start(task, place, files, session, resume=resume, attempt=attempt)
             except (SpawnError, OSError) as error:
-                await self._manager.end_run(task.task_id, attempt, exit_status=None, outcome=Failure.NOT_STARTED)
                 return await self._fail(task, Failure.NOT_STARTED, str(error))
-            await self._manager.run_spawned(task.task_id, attempt, shim)
-            log.info("agent started task=%s attempt=%d pid=%d place=%s", task.task_id, attempt, shim.pid, place.workdir)
-            return await self._see_through(task.task_id, attempt, files, shim, time.monotonic())
+            return await self._work(task, place)
+
+    async def _work(self, task: Task, place: Place) -> Ended:
+        """From a place to work at to a settled task."""
+        session, resume = await self._session(task)
+        attempt = await self._manager.begin_run(task.task_id, session_uuid=session, host=self._host, resumed=resume)
+        self._parts.changed()
+        files = RunFiles(self._parts.settings.runs_dir / task.task_id / str(attempt))
+        try:
+            shim = await self._start(task, place, files, session, resume=resume, attempt=attempt)
+        except StoreError:
+            raise
+        except (TasksError, OSError, ValueError) as error:
+            await self._manager.end_run(task.task_id, attempt, exit_status=None, outcome=Failure.NOT_STARTED)
+            return await self._fail(task, Failure.NOT_STARTED, str(error))
+        await self._manager.run_spawned(task.task_id, attempt, shim)
+        log.info("agent started task=%s attempt=%d pid=%d place=%s", task.task_id, attempt, shim.pid, place.workdir)
+        return await self._see_through(task.task_id, attempt, files, shim, time.monotonic())
 
     async def take_up(self, task: Task, run: Run, shim: ProcessIdentity | None) -> Ended:
         """Go on with a run that an earlier daemon started: watch its agent, or judge what it left."""
@@ -185,6 +198,8 @@ class Runner:
         verdict = (
             judge(settings, reader, status, errors=errors) if breach is None else Judgement(breach.failure, breach.text)
         )
+        if self._parts.settings.privacy.level is PrivacyLevel.MINIMAL and verdict.outcome != COMPLETED:
+            verdict = replace(verdict, text=f"{_NAMES.get(verdict.outcome, verdict.outcome)}: {_NOT_SAID}")
         stopped = task.status is not TaskStatus.RUNNING
         outcome = _outcome(verdict, stopped=stopped)
         await manager.end_run(task_id, attempt, exit_status=status, outcome=outcome, result=reader.result)
@@ -216,9 +231,10 @@ class Runner:
 
     async def _limited(self, task: Task, verdict: Judgement, resets_at: int | None) -> Ended:
         """Back into the queue; the pool waits with it."""
-        seconds = min(LIMIT_HOLD * 2**self._limits_in_a_row, LONGEST_LIMIT_HOLD)
-        self._limits_in_a_row = min(self._limits_in_a_row + 1, 10)
-        until = resets_at if resets_at is not None else _now() + round(seconds * 1000)
+        if time.monotonic() >= self._limit_end:  # what meets the same limit at the same time is no further one
+            self._limit_end = time.monotonic() + min(LIMIT_HOLD * 2**self._limits_in_a_row, LONGEST_LIMIT_HOLD)
+            self._limits_in_a_row = min(self._limits_in_a_row + 1, 10)
+        until = _now() + round((self._limit_end - time.monotonic()) * 1000) if resets_at is None else resets_at
         return await self._put_back(task, verdict.text, until)
 
     async def _put_back(self, task: Task, reason: str, until: int) -> Ended:
@@ -233,14 +249,12 @@ class Runner:
         settings = self._parts.settings
         if (floor := settings.pool.free_disk) and free_bytes(settings.data_dir) < floor:
             return f"less than {floor:,} bytes are free on the disk of {settings.data_dir} (pool.free_disk)"
-        if not self._placing.is_isolated(task) and (other := self._in_place.get(_folder(task))):
-            return f"task {other} works in {task.workspace} itself; one at a time does"
         if task.worktree is not None:
             return None  # goes on with work that was let in before
         verdict = await self._parts.in_thread(
             self._parts.enforcer.pre_task, task.workspace or "", task.agent_type, task_id=task.task_id
         )
-        if verdict.blocks and verdict.message == task.hold_reason:
+        if verdict.blocks and self._parts.redact(verdict.message) == task.hold_reason:
             return verdict.message  # said already
         await self._settling.record(verdict)
         if verdict.message and not verdict.blocks:
@@ -318,8 +332,8 @@ class Runner:
         try:
             yield
         finally:
-            if not isolated:
-                self._in_place.pop(key, None)
+            if self._in_place.get(key) == task.task_id:
+                del self._in_place[key]
 
     async def _hold(self, task: Task, reason: str) -> Ended:
         until = _now() + round(HOLD * 1000)

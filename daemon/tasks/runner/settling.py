@@ -5,12 +5,13 @@ import contextlib
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks import process
 from tasks.enforcer import Verdict, verdict_write
-from tasks.errors import GitError, ImpossibleTransition, NotARepository, TasksError
+from tasks.errors import GitError, ImpossibleTransition, NotARepository, StoreError, TasksError
 from tasks.git import Removal, Worktree
 from tasks.manager import Task
 from tasks.runner.parts import Parts
@@ -39,7 +40,7 @@ class Settling:
         self._parts = parts
         self._manager = parts.manager
         #: one settlement of a task at a time
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def record(self, verdict: Verdict) -> None:
         """Keep a verdict; one that nothing was checked for (the rule is off) is none."""
@@ -67,19 +68,38 @@ class Settling:
         await self._manager.complete_task(task.task_id, result)
 
     async def settle(self, task_id: str) -> None:
-        """Bring the branch of a task that is over to its end. May be called again and again, and after any crash."""
+        """Bring the branch of a task that is over to its end, unless that was decided. May be called again and again, and
+        after any crash."""
         async with self._lock(task_id):
             task = await self._manager.get_task(task_id)
             if task is None or not task.status.is_over or task.worktree is None:
                 return
+            if task.merge_state not in (MergeState.NONE, MergeState.MERGING, MergeState.MERGED):
+                return
             try:
                 await self._settle(task)
-            except TasksError as error:
+            except StoreError:
+                raise
+            except (TasksError, OSError) as error:
                 log.warning("settling failed task=%s error=%s", task_id, error)
-                await self._manager.set_merge(task_id, MergeState.KEPT, detail=str(error))
+                # A disk or a lock may be in order again soon; what git says, is for a person.
+                again = isinstance(error, OSError) and task.status is TaskStatus.COMPLETED and task.base_branch
+                await self._manager.set_merge(
+                    task_id, MergeState.WAITING if again else MergeState.KEPT, detail=str(error)
+                )
             self._parts.changed()
 
     async def _settle(self, task: Task) -> None:
+        if task.merge_state is MergeState.MERGING and task.merge_detail not in (None, _under_way(task.base_branch)):
+            reason = f"it was cut off while {task.merge_detail}: `tasksd merge {task.task_id} --into BRANCH` goes on"
+            await self._manager.set_merge(task.task_id, MergeState.KEPT, detail=reason)
+            return
+        if task.merge_state is MergeState.MERGED:
+            await self._drop(task, MergeState.MERGED, task.base_branch)
+            return
+        if strayed := await self._strayed(task):
+            await self._manager.set_merge(task.task_id, MergeState.KEPT, detail=strayed)
+            return
         commits = await self._count_commits(task)
         keep = self._parts.settings.git.merge == "keep"
         if task.status is TaskStatus.COMPLETED and commits and not keep and task.base_branch:
@@ -122,7 +142,7 @@ class Settling:
 
     async def _merge(self, task: Task, target: str) -> None:
         parts, task_id = self._parts, task.task_id
-        await self._manager.set_merge(task_id, MergeState.MERGING, detail=None)
+        await self._manager.set_merge(task_id, MergeState.MERGING, detail=_under_way(target))
         repository = await parts.in_thread(self._repository, task)
         merged = await parts.in_thread(
             parts.merger.merge,
@@ -134,6 +154,10 @@ class Settling:
             base=task.base_commit,
         )
         detail = merged.reason or None
+        if merged.state is MergeState.WAITING and target != task.base_branch:
+            # What waits is merged into the branch that it came from, and that was not asked for.
+            merged = replace(merged, state=MergeState.KEPT)
+            detail = f"{detail}; then `tasksd merge {task_id} --into {target}` again"
         await self._manager.set_merge(task_id, merged.state, detail=detail, paths=merged.paths, commit=merged.commit)
         log.info("merge task=%s target=%s state=%s detail=%s", task_id, target, merged.state, detail)
         if merged.state is MergeState.MERGED:
@@ -159,16 +183,20 @@ class Settling:
         await self._manager.add_activities(task.task_id, [detail])
 
     async def retry_waiting(self) -> int:
-        """Try the merges that wait for a checkout to become clean. Returns how many there were."""
+        """Try the merges that wait for a checkout to become clean, or were cut off. Returns how many there were."""
         waiting = await self._manager.waiting_merges()
         for task in waiting:
             async with self._lock(task.task_id):
                 now = await self._known(task.task_id)
-                if now.merge_state is MergeState.WAITING and now.base_branch:
-                    try:
+                try:
+                    if now.merge_state is MergeState.MERGING:
+                        await self._settle(now)  # cut off by a failure of the store: nobody else merges it now
+                    elif now.merge_state is MergeState.WAITING and now.base_branch:
                         await self._merge(now, now.base_branch)
-                    except TasksError as error:
-                        await self._manager.set_merge(now.task_id, MergeState.WAITING, detail=str(error))
+                except StoreError:
+                    raise
+                except (TasksError, OSError) as error:
+                    await self._manager.set_merge(now.task_id, MergeState.WAITING, detail=str(error))
         if waiting:
             self._parts.changed()
         return len(waiting)
@@ -180,9 +208,12 @@ class Settling:
         tasks = await self._manager.list_tasks(
             statuses=[status for status in TaskStatus if status.is_over], until=now - older_than_ms, limit=None
         )
-        for task in tasks:
-            async with self._lock(task.task_id):
-                found += await self._clean(await self._known(task.task_id), dry_run=dry_run)
+        for one in tasks:
+            async with self._lock(one.task_id):
+                task = await self._known(one.task_id)
+                # Meanwhile it may have been tried again.
+                if task.status.is_over and (task.finished_at or 0) < now - older_than_ms:
+                    found += await self._clean(task, dry_run=dry_run)
         found += await self._expire(older_than_ms, now=now, dry_run=dry_run)
         return found
 
@@ -234,6 +265,19 @@ class Settling:
                 found.add(await self._parts.in_thread(self._parts.tracker.repository, workspace))
         return sorted(found)
 
+    async def _strayed(self, task: Task) -> str | None:
+        """What to say when the agent left its commits on another branch than the task's; None: it did not."""
+        tracker, folder = self._parts.tracker, task.worktree or ""
+        with contextlib.suppress(GitError, OSError):  # no worktree: nothing to stray to
+            branch = await self._parts.in_thread(tracker.branch, folder)
+            if branch is None or branch == task.branch or not task.base_commit:
+                return None
+            known = await self._parts.in_thread(tracker.tip, folder, task.branch or "")
+            commits = await self._parts.in_thread(tracker.commits, folder, known or task.base_commit, "HEAD")
+            if commits:
+                return f"the agent left {_count(len(commits))} on the branch {branch}: merge that by hand"
+        return None
+
     async def _count_commits(self, task: Task) -> int:
         """How many commits the branch has beyond where it began; stored."""
         if task.branch is None or task.base_commit is None or task.workspace is None:
@@ -267,6 +311,10 @@ class Settling:
 
     async def _known(self, task_id: str) -> Task:
         return await self._manager.find_task(task_id)
+
+
+def _under_way(target: str | None) -> str:
+    return f"merging into {target}"
 
 
 def _message(task: Task) -> str:

@@ -1,6 +1,7 @@
 """Whether the pool may start anything: a person's pause, a usage limit's end. Both survive a restart."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 from tasks.manager import TaskManager
@@ -30,12 +31,14 @@ class Valve:
         self.paused = False
         #: by the client's limits
         self.hold: Hold | None = None
+        #: its end on a clock that nobody sets
+        self._end = 0.0
 
     async def restore(self, now: int) -> None:
         self.paused = bool(await self._manager.get_state(PAUSED))
         stored = await self._manager.get_state(LIMIT)
         if isinstance(stored, dict) and stored["until"] > now:
-            self.hold = Hold(stored["until"], stored["reason"])
+            self._begin(Hold(stored["until"], stored["reason"]), now)
         self._apply()
 
     async def pause(self) -> None:
@@ -49,10 +52,10 @@ class Valve:
         self.paused = False
         await self.release()
 
-    def close(self, hold: Hold) -> None:
+    def close(self, hold: Hold, now: int) -> None:
         """Hold the pool, unless it is held for longer already. `keep` makes that durable."""
         if self.hold is None or self.hold.until < hold.until:
-            self.hold = hold
+            self._begin(hold, now)
             log.warning("the pool waits until=%d", hold.until)
         self._apply()
 
@@ -61,12 +64,15 @@ class Valve:
             await self._manager.set_state(LIMIT, {"until": self.hold.until, "reason": self.hold.reason})
 
     async def release(self, now: int | None = None) -> None:
-        """End the hold; with `now`, only if it is over by then."""
-        if self.hold is not None and (now is None or self.hold.until <= now):
+        """End the hold; with `now`, only if it is over by then. A clock that is set back makes it no longer."""
+        if self.hold is not None and (now is None or self.hold.until <= now or time.monotonic() >= self._end):
             self.hold = None
             await self._manager.set_state(LIMIT, None)
             log.info("the pool goes on")
         self._apply()
+
+    def _begin(self, hold: Hold, now: int) -> None:
+        self.hold, self._end = hold, time.monotonic() + (hold.until - now) / 1000
 
     def _apply(self) -> None:
         if self.paused or self.hold is not None:
