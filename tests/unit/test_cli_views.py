@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tasks.cli import advice, overview, plain, styled, taskviews, views
+from tasks.cli import advice, overview, plain, styled, taskviews, views, waiting
 from tasks.cli.page import Cell, Column, Table
 from tasks.words import Failure
 
@@ -269,6 +269,16 @@ def test_paths_in_the_worktree_are_shown_without_it_where_room_is_short() -> Non
     page = taskviews.task(TASK | {"activity": [{"id": "1.1", "at": NOW, "message": message}]}, NOW)
     assert message in _plain(page)
     assert message not in _styled(page) and "Write: src/a.py" in _styled(page)
+
+
+def test_who_waits_for_a_merge_is_told_what_it_waits_for() -> None:
+    def said(**changes: Any) -> str:
+        return styled.line(waiting._progress(TASK | {"status": "completed", "finished_at": NOW} | changes, None)).plain
+
+    assert said(merge_state="waiting", merge_detail="uncommitted changes: a").endswith(
+        "waiting: uncommitted changes: a"
+    )
+    assert said(merge_state="merging", merge_detail="into main").endswith("merge: merging")
 
 
 def test_the_list_says_what_each_task_is_at() -> None:

@@ -90,7 +90,7 @@ def submit(
 def _tell(answer: Any) -> None:
     for warning in answer["warnings"]:
         say(f"task {answer['task_id']}: {warning}")
-    if answer["why"] and not any(answer["why"] in warning for warning in answer["warnings"]):
+    if not answer["warnings"] and answer["why"]:
         say(f"task {answer['task_id']}: {answer['why']}")
 
 

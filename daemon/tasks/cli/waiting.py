@@ -159,7 +159,8 @@ def _progress(task: Any, note: str | None) -> list[Cell]:
     if note:
         return [*cells, Cell(f"  {note}", BAD)]
     if task["status"] in taskviews.OVER:
-        return [*cells, Cell(f"  merge: {task['merge_state']}", FAINT)]
+        detail = f": {task['merge_detail']}" if task["merge_state"] == "waiting" and task["merge_detail"] else ""
+        return [*cells, Cell(f"  merge: {task['merge_state']}{detail}", NOTICE if detail else FAINT)]
     if task["status"] != "running" and (why := task["why"] or task["hold_reason"]):
         return [*cells, Cell(f"  {why}", NOTICE)]
     last = taskviews.doing(task | {"last_activity": task["activity"][-1] if task["activity"] else None})
