@@ -473,6 +473,18 @@ def test_without_a_daemon_readers_read_the_file_and_writers_say_what_to_do(narro
     narrow.start()
 
 
+def test_who_watches_tasks_is_told_that_no_daemon_runs(narrow: Desk) -> None:
+    narrow.ended(narrow.hand_over("true"))
+    assert narrow.stop() == 0
+    watcher = narrow.popen("tasks", "--watch", "--json", by=INTERRUPTIBLE)
+    assert watcher.stdout is not None
+    assert [len(json.loads(watcher.stdout.readline())) for _ in range(2)] == [1, 1]
+    watcher.send_signal(signal.SIGINT)
+    _, said = watcher.communicate(timeout=TIMEOUT)
+    assert said.count("daemon not running") == 1
+    narrow.start()
+
+
 def test_without_a_database_nothing_is_made(tmp_path: Path) -> None:
     bare = Desk(tmp_path)
     for reader in (["tasks"], ["show", "abc"], ["logs", "abc"]):

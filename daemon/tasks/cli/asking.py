@@ -60,8 +60,12 @@ def answer(question: Question, data_dir: str | None, *, as_json: bool) -> int:
 
 def say_offline(silence: DaemonNotRunning, settings: Settings) -> None:
     """Where an answer comes from that the daemon did not give."""
+    say(offline_note(silence, settings))
+
+
+def offline_note(silence: DaemonNotRunning, settings: Settings) -> str:
     how = "not answering" if isinstance(silence, DaemonSilent) else f"not running ({START_HINT})"
-    say(f"daemon {how}; read from {settings.database_file}")
+    return f"daemon {how}; read from {settings.database_file}"
 
 
 def print_answer(question: Question, body: bytes, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.cli import asking, offline, questions, views
 from tasks.cli.app import say
+from tasks.cli.page import BAD, Block, Cell, Facts
 from tasks.cli.plain import render
 from tasks.cli.text import emit
 from tasks.client import Client
@@ -24,8 +25,12 @@ RETRY = 0.5
 def watch(settings: Settings, question: questions.Question, *, as_json: bool) -> int:
     """Show the answer again and again until interrupted, also while no daemon runs."""
     if as_json or not sys.stdout.isatty():
+        said: str | None = None
         while True:
-            body = _body(settings, question)
+            body, note = _body(settings, question)
+            if note and note != said:
+                say(note)
+            said = note
             emit(body + b"\n" if as_json else render(question.show(json.loads(body), asking.now_ms())) + "\n")
             time.sleep(REFRESH)
     from rich.live import Live
@@ -35,8 +40,9 @@ def watch(settings: Settings, question: questions.Question, *, as_json: bool) ->
     console = styled.console()
     with Live(console=console, auto_refresh=False, screen=False) as view:
         while True:
-            page = question.show(json.loads(_body(settings, question)), asking.now_ms())
-            view.update(styled.page(page, console.width), refresh=True)
+            body, note = _body(settings, question)
+            page = question.show(json.loads(body), asking.now_ms())
+            view.update(styled.page([*_noted(note), *page], console.width), refresh=True)
             time.sleep(REFRESH)
 
 
@@ -84,13 +90,21 @@ def _wait_for(client: Client) -> None:
             return
 
 
-def _body(settings: Settings, question: questions.Question) -> bytes:
+def _body(settings: Settings, question: questions.Question) -> tuple[bytes, str | None]:
+    """The answer, and what to say about where it comes from; the status says that itself."""
     try:
-        return asking.client_for(settings).fetch(question.target)
+        return asking.client_for(settings).fetch(question.target), None
     except DaemonNotRunning as error:
         if question.name == "status":
-            return offline.dumps(offline.status(settings, error))
-        return offline.dumps(offline.answer(question, settings))
+            return offline.dumps(offline.status(settings, error)), None
+        return offline.dumps(offline.answer(question, settings)), asking.offline_note(error, settings)
+
+
+def _noted(note: str | None) -> list[Block]:
+    facts = Facts()
+    if note:
+        facts.add("", Cell(note, BAD))
+    return [facts] if note else []
 
 
 def _show_json(one: Any) -> None:
