@@ -11,7 +11,7 @@ from typing import Any
 from tasks import process
 from tasks.errors import GitError, SpawnError
 from tasks.git import Worktree
-from tasks.manager import Task
+from tasks.manager import Task, TaskManager
 from tasks.process import RunFiles
 from tasks.runner.parts import Parts, tail
 from tasks.words import PrivacyLevel
@@ -33,6 +33,18 @@ class Place:
 def setup_left(parts: Parts, task_id: str) -> tuple[RunFiles, str]:
     """Where the setup of a task's worktree runs, and the mark of its processes."""
     return RunFiles(parts.settings.runs_dir / task_id / "setup"), f"{task_id}.setup"
+
+
+async def note_worktree(manager: TaskManager, task_id: str, worktree: Worktree) -> None:
+    """Let the task's row know its worktree."""
+    await manager.set_worktree(
+        task_id,
+        worktree=str(worktree.path),
+        branch=worktree.branch,
+        base_branch=worktree.base_branch,
+        base_commit=worktree.base_commit,
+        notes=[f"works in {worktree.workdir} on branch {worktree.branch}", *worktree.notes],
+    )
 
 
 class Placing:
@@ -64,7 +76,7 @@ class Placing:
         fresh = task.worktree is None
         worktree = await parts.in_thread(parts.worktrees.create, task.task_id, task.workspace)
         if fresh:
-            await self._note(task, worktree)
+            await note_worktree(parts.manager, task.task_id, worktree)
         return Place(worktree.workdir, isolated=True, fresh=fresh)
 
     async def set_up(self, task: Task, place: Place, stop: asyncio.Event) -> None:
@@ -116,16 +128,6 @@ class Placing:
             if parts.settings.privacy.level is PrivacyLevel.MINIMAL:
                 said = ""
             raise SpawnError(f"the setup command ended with status {status}: {command}\n{said}")
-
-    async def _note(self, task: Task, worktree: Worktree) -> None:
-        await self._parts.manager.set_worktree(
-            task.task_id,
-            worktree=str(worktree.path),
-            branch=worktree.branch,
-            base_branch=worktree.base_branch,
-            base_commit=worktree.base_commit,
-            notes=[f"works in {worktree.workdir} on branch {worktree.branch}", *worktree.notes],
-        )
 
     async def _say_in_place(self, task: Task) -> None:
         wanted = task.isolate and self._parts.settings.agent.of(task.agent_type).isolation

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shutil
 import weakref
 from dataclasses import dataclass, replace
@@ -96,6 +97,13 @@ class Settling:
             return
         if task.merge_state is MergeState.MERGED:
             await self._drop(task, MergeState.MERGED, task.base_branch)
+            return
+        if await self._parts.in_thread(self._is_gone, task):
+            # Removed by us, right before a kill, or by somebody else.
+            await self._manager.set_worktree(
+                task.task_id, worktree=None, notes=["its worktree and its branch are gone"]
+            )
+            await self._manager.set_merge(task.task_id, MergeState.NONE)
             return
         if strayed := await self._strayed(task):
             await self._manager.set_merge(task.task_id, MergeState.KEPT, detail=strayed)
@@ -297,6 +305,12 @@ class Settling:
         )  # fmt: skip
         ref = f"refs/heads/{target}" if target else None
         return self._parts.worktrees.remove(worktree, target=ref, dry_run=dry_run)
+
+    def _is_gone(self, task: Task) -> bool:
+        """Whether neither worktree nor branch is there. Blocking. Raises GitError when the repository is not."""
+        if task.worktree is None or os.path.lexists(task.worktree):
+            return False
+        return self._parts.tracker.tip(self._repository(task), task.branch or "") is None
 
     def _repository(self, task: Task) -> Path:
         """The repository of a task; its workspace may be gone, its worktree knows it too."""

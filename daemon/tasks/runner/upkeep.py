@@ -6,13 +6,13 @@ from collections.abc import Callable, Container, Coroutine, Iterable
 from typing import Any
 
 from tasks import process
-from tasks.errors import StoreError, TasksError
+from tasks.errors import GitError, StoreError, TasksError
 from tasks.manager import Run, Task
 from tasks.process import ProcessIdentity, RunFiles
 from tasks.runner.facts import facts, is_unsaid
 from tasks.runner.parts import Parts, run_mark
 from tasks.runner.patience import Patience
-from tasks.runner.place import setup_left
+from tasks.runner.place import note_worktree, setup_left
 from tasks.runner.recovery import Action, Found, decide
 from tasks.runner.settling import Settling
 from tasks.words import TaskStatus
@@ -132,7 +132,20 @@ class Upkeep:
         if decide(found) is Action.END:
             await self._take_up(task, run, shim, Action.END)
         else:
+            await self._note_worktree(task)
             await self._settling.settle(task.task_id)
+
+    async def _note_worktree(self, task: Task) -> None:
+        """A worktree, perhaps half of one, that a daemon was killed over before its row knew of it: so that it is removed."""
+        path = self._parts.settings.worktrees_dir / task.task_id
+        if task.worktree is not None or task.workspace is None or not await asyncio.to_thread(path.exists):
+            return
+        try:
+            worktree = await self._parts.in_thread(self._parts.worktrees.create, task.task_id, task.workspace)
+        except GitError as error:
+            log.warning("a worktree is left behind task=%s path=%s error=%s", task.task_id, path, error)
+            return
+        await note_worktree(self._manager, task.task_id, worktree)
 
     async def _tidy(self, task: Task, run: Run | None, action: Action) -> None:
         """What takes its time: ending processes, merging."""
