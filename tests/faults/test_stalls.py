@@ -8,6 +8,7 @@ from typing import Any
 from .rig.daemon import Daemon
 from .rig.events import Dropper, event
 from .rig.waiting import until
+from .rig.work import Work, commit, git
 
 LONGEST = 0.1  # seconds
 TRIES = 3
@@ -79,3 +80,27 @@ def test_the_loop_is_never_held_up_for_long_while_much_is_read(daemon: Daemon, f
     print("longest stall, slowest answer (seconds):", measured)
     assert min(stall for stall, _ in measured) <= LONGEST, measured
     assert min(answer for _, answer in measured) < 2.0, measured
+
+
+def test_the_loop_is_never_held_up_for_long_by_tasks_in_a_large_repository(work: Work, folder: Path) -> None:
+    for number in range(20_000):
+        path = work.repository / f"{number // 200}/{number}"
+        if number % 200 == 0:
+            path.parent.mkdir()
+        path.write_text(f"{number}\n")
+    git(work.repository, "add", ".")
+    git(work.repository, "commit", "-qm", "Many")
+    work.configure(agents=4)
+    measured = []
+    for turn in range(TRIES):
+        work.daemon.start(MONITOR, STALLS=str(folder / "stalls"))
+        (folder / "stalls").unlink(missing_ok=True)
+        ids = [work.submit(commit(f"file-{turn}-{number}")) for number in range(4)]
+        for one in ids:
+            assert work.over(one, timeout=120)["merge_state"] == "merged"
+        work.daemon.stop()
+        measured.append(json.loads((folder / "stalls").read_text()))
+        if measured[-1] <= LONGEST:
+            break
+    print("longest stall with four worktrees and merges of 20,000 files (seconds):", measured)
+    assert min(measured) <= LONGEST, measured
