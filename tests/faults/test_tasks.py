@@ -395,3 +395,41 @@ def test_a_stopped_daemon_takes_its_agents_along_only_when_told(work: Work) -> N
     work.ask("POST", f"/v1/tasks/{one}/cancel")
     work.over(one)
     work.daemon.stop()
+
+
+def test_without_a_client_tasks_wait_for_one_instead_of_failing(work: Work) -> None:
+    work.config.write_text(work.config.read_text().replace('command = ["sh"]\noutput = "text"\n', ""))
+    tools = work.folder / "bin"
+    tools.mkdir()
+    work.daemon.variables["PATH"] = f"{tools}:/usr/bin:/bin"
+    work.daemon.start()
+    one = work.submit("hello", isolate=False)
+    held = work.wait(one, lambda task: task["hold_reason"], "held")
+    assert "no Claude Code client" in held["hold_reason"]
+    client = tools / "claude"
+    client.write_text("#!/bin/sh\n" + 'echo \'{"type":"result","subtype":"success","is_error":false,"num_turns":1}\'\n')
+    client.chmod(0o755)
+    work.ask("POST", "/v1/pool/resume")  # looks again at once
+    assert work.completed(one)["turns"] == 1
+    work.daemon.stop()
+
+
+def test_what_cannot_be_done_with_a_task_is_said_for_what_it_is(work: Work) -> None:
+    work.configure(more='[enforcement.types.strict]\npost_task = "block"\ncommits_required = true\n')
+    work.daemon.start()
+    busy = work.submit(work.gate("go"), isolate=False)
+    work.running(busy)
+    with pytest.raises(Refused, match=f"task {busy} is running"):
+        work.ask("POST", f"/v1/tasks/{busy}/retry")
+    work.open("go")
+    idle = work.over(work.submit("true", agent_type="strict"))
+    assert (idle["failure"], idle["worktree"]) == ("policy", None)
+    assert "kept" not in idle["error"]
+    with pytest.raises(Refused, match="nothing is left to merge"):
+        work.ask("POST", f"/v1/tasks/{idle['task_id']}/merge", {})
+    left = work.completed(work.submit("touch left"))
+    assert left["merge_detail"].startswith("the worktree is kept: ")
+    assert left["merge_detail"].count("kept") == 1
+    with pytest.raises(Refused, match="name its working tree"):
+        work.submit("true", workspace=str(work.repository / ".git"))
+    work.daemon.stop()

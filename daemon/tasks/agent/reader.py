@@ -160,9 +160,13 @@ class OutputReader:
                 resets = sane(named, now) if named else None
             self.limit = Limit(resets, result.text)
         if result.is_error:
-            self._note(NoteKind.RESULT, result.text or "no reason given", "failed: ")
+            interrupted = (result.terminal_reason or "").startswith("aborted")
+            self._note(
+                NoteKind.RESULT, result.text or ("interrupted" if interrupted else "no reason given"), "failed: "
+            )
         else:
-            self._note(NoteKind.RESULT, f"done: {result.turns} turns, ${result.cost_usd:.4f}")
+            turns = f"{result.turns} turn{'s' * (result.turns != 1)}"
+            self._note(NoteKind.RESULT, f"done: {turns}, ${result.cost_usd:.4f}")
 
     def _keep(self, line: bytes) -> None:
         words = line[: 4 * _KEPT_CHARACTERS].decode("utf-8", "replace")[:_KEPT_CHARACTERS]

@@ -258,6 +258,8 @@ class Dispatcher:
     def _look_at(self, workspace: str, *, isolate: bool) -> list[str]:
         """What a person should know of where the task will work. Blocking. Raises NoCommits."""
         tracker = self._parts.tracker
+        if ".git" in Path(workspace).parts:
+            tracker.repository(workspace)  # refuses what lies inside a repository's own folder
         if not isolate:
             return []
         if not tracker.is_repository(workspace):
@@ -282,7 +284,7 @@ class Dispatcher:
     async def retry(self, task_id: str) -> Task:
         """Queue a failed or stopped task again; it goes on in its worktree, if that is still there."""
         task = await self._manager.find_task(task_id)
-        if self._is_in_hand(task.task_id):
+        if task.status.is_over and self._is_in_hand(task.task_id):
             raise ImpossibleTransition(f"task {task.task_id} is still ending; try again in some seconds")
         if task.status is not TaskStatus.PENDING:
             task = await self._manager.retry_task(task.task_id)

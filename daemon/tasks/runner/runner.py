@@ -35,6 +35,11 @@ LEAST_BUDGET = 0.01
 #: Outcomes of runs beside completed, stopped and the failures.
 ACCOUNT, IN_USE = "account", "session_in_use"
 
+#: Held, and not failed: an update of the client takes it away for a moment.
+NO_CLIENT = (
+    "no Claude Code client was found on the daemon's PATH: install it, set agent.command, or run `tasksd service install` "
+    "again from a shell that finds it"
+)
 #: What an agent has to know that works in a worktree of a task: it goes into its system prompt.
 INSTRUCTIONS = (
     "You work unattended, in a git worktree and on a branch of your own that were made for this one task. Commit all of your "
@@ -249,6 +254,8 @@ class Runner:
         settings = self._parts.settings
         if (floor := settings.pool.free_disk) and free_bytes(settings.data_dir) < floor:
             return f"less than {floor:,} bytes are free on the disk of {settings.data_dir} (pool.free_disk)"
+        if not settings.agent.of(task.agent_type).command and await asyncio.to_thread(self._parts.find_program) is None:
+            return NO_CLIENT
         if task.worktree is not None:
             return None  # goes on with work that was let in before
         verdict = await self._parts.in_thread(
@@ -289,10 +296,7 @@ class Runner:
         hooks = await asyncio.to_thread(parts.missing_hooks, place.workdir) if not settings.command else None
         program = None if settings.command else await asyncio.to_thread(parts.find_program)
         if program is None and not settings.command:
-            raise SpawnError(
-                "no Claude Code client was found on the daemon's PATH: install it, set agent.command, "
-                "or run `tasksd service install` again from a shell that finds it"
-            )
+            raise SpawnError(NO_CLIENT)
         budget_usd, max_turns = await self._budget(task, session)
         call = launch(
             settings, program=program, session=session, resume=resume, model=task.model, budget_usd=budget_usd,

@@ -59,10 +59,7 @@ class Settling:
         )
         await self.record(verdict)
         if not verdict.passed and verdict.blocks:
-            await self._manager.fail_task(
-                task.task_id, f"{verdict.message}; its work is kept: {task.worktree or task.workspace}",
-                failure=Failure.POLICY,
-            )  # fmt: skip
+            await self._manager.fail_task(task.task_id, verdict.message, failure=Failure.POLICY)
             return
         if not verdict.passed:
             await self._manager.add_activities(task.task_id, [f"warning: {verdict.message}"])
@@ -143,6 +140,11 @@ class Settling:
                 raise ImpossibleTransition(
                     f"HEAD was detached when task {task_id} started: say where to, with --into BRANCH"
                 )
+            repository = await self._parts.in_thread(self._repository, task)
+            if await self._parts.in_thread(self._parts.tracker.tip, repository, task.branch) is None:
+                raise ImpossibleTransition(
+                    f"task {task_id} has no branch {task.branch} any more: nothing is left to merge"
+                )
             await self._count_commits(task)
             await self._merge(task, target)
             self._parts.changed()
@@ -185,7 +187,7 @@ class Settling:
         if removal.removed:
             await self._manager.set_worktree(task.task_id, worktree=None)
             return
-        detail = f"the worktree {task.worktree} is kept: {removal.reason}"
+        detail = f"the worktree is {removal.reason}"  # "kept: " and why
         kept = state if state is MergeState.MERGED else MergeState.KEPT
         await self._manager.set_merge(task.task_id, kept, detail=detail, commit=task.merge_commit)
         await self._manager.add_activities(task.task_id, [detail])
