@@ -301,7 +301,8 @@ async def test_the_description_is_valid_and_names_every_route(service: Service) 
         ("/v1/tasks/{task_id}/activity", "get"), ("/v1/tasks/{task_id}/logs", "get"),
         ("/v1/tasks/{task_id}/cancel", "post"), ("/v1/tasks/{task_id}/retry", "post"),
         ("/v1/tasks/{task_id}/merge", "post"), ("/v1/tasks/clean", "post"), ("/v1/pool", "get"),
-        ("/v1/verdicts", "get"), ("/v1/guard", "post"), ("/v1/pool/pause", "post"), ("/v1/pool/resume", "post"), ("/v1/pool/resize", "post"),
+        ("/v1/verdicts", "get"), ("/v1/guard", "post"), ("/v1/pool/pause", "post"), ("/v1/pool/resume", "post"),
+        ("/v1/pool/resize", "post"),
     }  # fmt: skip
     references = set()
 
