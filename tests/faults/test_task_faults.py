@@ -182,15 +182,19 @@ def test_a_merge_asked_for_elsewhere_never_goes_to_the_first_branch(work: Work) 
     git(work.repository, "checkout", "-q", "release")
     (work.repository / "README").write_text("dirty\n")
     asked = work.ask("POST", f"/v1/tasks/{one}/merge", {"into": "release"})
-    assert asked["merge_state"] in ("waiting", "kept")
+    assert (asked["merge_state"], asked["base_branch"]) == ("waiting", "release")
     main = git(work.repository, "rev-parse", "main")
     plain = work.folder / "plain"
     plain.mkdir()
     work.over(work.submit("sleep 3", workspace=str(plain)))
     assert git(work.repository, "rev-parse", "main") == main
     git(work.repository, "checkout", "-q", "README")
-    assert work.ask("POST", f"/v1/tasks/{one}/merge", {"into": "release"})["merge_state"] == "merged"
+    work.wait(one, lambda task: task["merge_state"] == "merged", "the merge into release")
+    assert "x" in work.files("release")
     assert git(work.repository, "rev-parse", "main") == main
+    with pytest.raises(Refused, match="no branch nowhere"):
+        kept = work.completed(work.submit(commit("y")))
+        work.ask("POST", f"/v1/tasks/{kept['task_id']}/merge", {"into": "nowhere"})
     work.daemon.stop()
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import process
@@ -88,9 +88,8 @@ class Settling:
             self._parts.changed()
 
     async def _settle(self, task: Task) -> None:
-        if task.merge_state is MergeState.MERGING and task.merge_detail not in (None, _under_way(task.base_branch)):
-            reason = f"it was cut off while {task.merge_detail}: `tasksd merge {task.task_id} --into BRANCH` goes on"
-            await self._manager.set_merge(task.task_id, MergeState.KEPT, detail=reason)
+        if task.merge_state is MergeState.MERGING and task.base_branch:
+            await self._merge(task, task.base_branch)  # it was cut off; whatever it was begun for, it is finished
             return
         if task.merge_state is MergeState.MERGED:
             await self._drop(task, MergeState.MERGED, task.base_branch)
@@ -135,8 +134,7 @@ class Settling:
                 raise ImpossibleTransition(
                     f"task {task_id} has no branch: it worked in the workspace itself, or not at all"
                 )
-            target = into or task.base_branch
-            if target is None:
+            if into is None and task.base_branch is None:
                 raise ImpossibleTransition(
                     f"HEAD was detached when task {task_id} started: say where to, with --into BRANCH"
                 )
@@ -145,14 +143,19 @@ class Settling:
                 raise ImpossibleTransition(
                     f"task {task_id} has no branch {task.branch} any more: nothing is left to merge"
                 )
+            if into is not None and into != task.base_branch:
+                if await self._parts.in_thread(self._parts.tracker.tip, repository, into) is None:
+                    raise ImpossibleTransition(f"there is no branch {into} to merge task {task_id} into")
+                # Stored first: a merge that has to wait, or is cut off, goes on into the same branch.
+                task = await self._manager.set_worktree(task_id, base_branch=into)
             await self._count_commits(task)
-            await self._merge(task, target)
+            await self._merge(task, task.base_branch or "")
             self._parts.changed()
             return await self._known(task_id)
 
     async def _merge(self, task: Task, target: str) -> None:
         parts, task_id = self._parts, task.task_id
-        await self._manager.set_merge(task_id, MergeState.MERGING, detail=_under_way(target))
+        await self._manager.set_merge(task_id, MergeState.MERGING, detail=f"merging into {target}")
         repository = await parts.in_thread(self._repository, task)
         merged = await parts.in_thread(
             parts.merger.merge,
@@ -164,10 +167,6 @@ class Settling:
             base=task.base_commit,
         )
         detail = merged.reason or None
-        if merged.state is MergeState.WAITING and target != task.base_branch:
-            # What waits is merged into the branch that it came from, and that was not asked for.
-            merged = replace(merged, state=MergeState.KEPT)
-            detail = f"{detail}; then `tasksd merge {task_id} --into {target}` again"
         await self._manager.set_merge(task_id, merged.state, detail=detail, paths=merged.paths, commit=merged.commit)
         log.info("merge task=%s target=%s state=%s detail=%s", task_id, target, merged.state, detail)
         if merged.state is MergeState.MERGED:
@@ -327,10 +326,6 @@ class Settling:
 
     async def _known(self, task_id: str) -> Task:
         return await self._manager.find_task(task_id)
-
-
-def _under_way(target: str | None) -> str:
-    return f"merging into {target}"
 
 
 def _message(task: Task) -> str:
