@@ -50,8 +50,9 @@ def test_the_quick_rule_gives_the_place_of_the_settings_or_none(
 
 @pytest.mark.parametrize("environ", [{}, {"TASKSD_DATA_DIR": "{tmp}/d"}, {"XDG_STATE_HOME": "{tmp}/s"}], ids=str)
 def test_the_usual_places_are_found_quickly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
 ) -> None:
+    tmp_path = tmp_path_factory.mktemp("h")  # short enough for a socket
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
