@@ -70,3 +70,11 @@ def test_a_task_that_fails_again_and_again_is_left_alone_for_longer_each_time(pa
     patience.set_back("abc123")
     clock.now += FIRST
     assert not patience.waits("abc123")
+
+
+def test_a_hold_known_from_its_beginning_lasts_as_long_as_it_was_meant_to(patience: Patience, clock: Clock) -> None:
+    """Also when the clock is set back before anybody looks at it."""
+    patience.hold("abc123", 3_600_000, 10.0)
+    assert patience.is_held(held(3_600_000), 0)
+    clock.now += 10
+    assert not patience.is_held(held(3_600_000), 10_000)

@@ -201,6 +201,8 @@ class Dispatcher:
                 return
             self._patience.forget(task_id)
             outcome = ended.result()
+            if isinstance(outcome, Ended) and outcome.until is not None:
+                self._patience.hold(task_id, outcome.until, outcome.seconds)
             if isinstance(outcome, Ended) and outcome.outcome is Outcome.LIMITED:
                 self._valve.close(Hold(outcome.until or 0, outcome.reason or "a usage limit"), _now())
                 self._begin(self._valve.keep(), "keep-hold")

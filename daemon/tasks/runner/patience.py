@@ -30,6 +30,10 @@ class Patience:
             self._holds[task.task_id] = (task.hold_until, end)
         return self._clock() < end
 
+    def hold(self, task_id: str, until: int, seconds: float) -> None:
+        """Its row has just been given that hold, which lasts for `seconds` from now."""
+        self._holds[task_id] = (until, self._clock() + seconds)
+
     def set_back(self, task_id: str) -> None:
         """It failed once more."""
         count = self._setbacks.get(task_id, (0, 0.0))[0] + 1

@@ -65,11 +65,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a task's turn in the pool ended; `until` in epoch milliseconds."""
+    """How a task's turn in the pool ended; `until` in epoch milliseconds, `seconds` the same from then on."""
 
     outcome: Outcome
     until: int | None = None
     reason: str | None = None
+    #: for a clock that nobody sets
+    seconds: float = 0.0
 
 
 class Runner:
@@ -244,10 +246,11 @@ class Runner:
 
     async def _put_back(self, task: Task, reason: str, until: int) -> Ended:
         """Into the queue again; the pool waits with it."""
+        seconds = (until - _now()) / 1000
         await self._manager.hold(task.task_id, reason, until)
         await self._manager.add_activities(task.task_id, [f"put back into the queue: {reason}"])
         self._parts.changed()
-        return Ended(Outcome.LIMITED, until, reason)
+        return Ended(Outcome.LIMITED, until, reason, seconds)
 
     async def _reason_to_hold(self, task: Task) -> str | None:
         """Why it cannot start now although it has a slot."""
@@ -345,7 +348,7 @@ class Runner:
             log.info("held task=%s reason=%s", task.task_id, reason)
         await self._manager.hold(task.task_id, reason, until)
         self._parts.changed()
-        return Ended(Outcome.HELD, until, reason)
+        return Ended(Outcome.HELD, until, reason, HOLD)
 
     async def _fail(self, task: Task, failure: Failure, error: str) -> Ended:
         # Not the error: it may quote what the agent said.
