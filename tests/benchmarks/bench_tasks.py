@@ -64,7 +64,10 @@ def by_hand(repo: Path, target: Path, name: str) -> float:
     agent = subprocess.run(
         ["sh"], cwd=target, input=SAY_THE_TIME, env=os.environ, capture_output=True, text=True, check=True
     )
-    return (int(agent.stdout) - started) / 1e9
+    took = (int(agent.stdout) - started) / 1e9
+    subprocess.run(["git", "worktree", "remove", "--force", str(target)], cwd=repo, env=os.environ | _GIT, check=True)
+    os.sync()  # what is left to write of it is not the next one's
+    return took
 
 
 def by_daemon(api: Api, data: Path, repo: Path) -> float:
@@ -78,6 +81,7 @@ def by_daemon(api: Api, data: Path, repo: Path) -> float:
             took = (int(said) - started) / 1e9
             while api.ask("GET", f"/v1/tasks/{task_id}")["worktree"] is not None:
                 time.sleep(0.05)
+            os.sync()
             return took
         time.sleep(0.002)
     sys.exit(f"the agent of {task_id} did not start: {api.ask('GET', f'/v1/tasks/{task_id}')}")
