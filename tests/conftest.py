@@ -6,7 +6,12 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tasks import assets
+
+# How long an example takes says something about the machine, and about who else works on it.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 class Hook:
