@@ -401,9 +401,7 @@ def test_a_stop_while_the_daemon_starts_is_a_clean_one(home: Home) -> None:
 
 
 def test_a_bug_ends_the_daemon_with_its_trace(home: Home) -> None:
-    broken = (
-        "import sys, tasks.daemon as d\nd.run = lambda settings, **_: 1 // 0\nfrom tasks.cli import main\nsys.exit(main())"
-    )
+    broken = "import sys, tasks.daemon as d\nd.run = lambda settings, **_: 1 // 0\nfrom tasks.cli import main\nsys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", broken, "up"],
         env=home.environ,
