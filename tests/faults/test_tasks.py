@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -384,16 +386,33 @@ def test_clean_removes_what_has_arrived_and_keeps_the_rest(work: Work) -> None:
     work.daemon.stop()
 
 
-def test_a_stopped_daemon_takes_its_agents_along_only_when_told(work: Work) -> None:
+def test_a_daemon_that_was_stopped_finds_its_agent_again_and_can_end_it(work: Work) -> None:
     work.daemon.start()
     one = work.submit(work.gate("never"))
     pid = work.running(one)["pid"]
     work.daemon.stop()
     os.kill(pid, 0)
     work.daemon.start()
-    work.running(one)
+    assert work.running(one)["pid"] == pid
     work.ask("POST", f"/v1/tasks/{one}/cancel")
-    work.over(one)
+    assert work.over(one)["status"] == "stopped"
+    until(lambda: not work.marked(one), "0 survivors")
+    work.daemon.stop()
+
+
+def test_an_agent_at_work_is_no_stuck_one_because_the_daemon_stood_still(work: Work) -> None:
+    """As in a laptop that sleeps: what nobody looked at for longer than the limit is no silence of the agent's."""
+    work.configure(more="[agent.types.watched]\nno_progress = 12\n")
+    work.daemon.start()
+    one = work.submit("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done\n" + work.gate("go"), agent_type="watched")
+    work.running(one)
+    work.daemon.signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 14
+    until(lambda: time.monotonic() > deadline, "longer than the limit")
+    work.daemon.signal(signal.SIGCONT)
+    assert work.running(one)["failure"] is None
+    work.open("go")
+    assert work.completed(one)["attempt"] == 1
     work.daemon.stop()
 
 

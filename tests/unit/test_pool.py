@@ -363,6 +363,7 @@ async def test_a_task_that_can_start_at_once_is_taken_though_the_line_is_full(wo
     pool.enqueue(work, "a2", workspace="/a")
     pool.enqueue(work, "b", workspace="/b")
     await until(lambda: work.started == ["a1", "b"])
+    assert pool.get_status()["queued_tasks"] == 1
     await pool.shutdown(cancel_running=True)
 
 
