@@ -8,8 +8,9 @@ import resource
 import stat
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -157,24 +158,35 @@ class Daemon:
         stack.push_async_callback(dispatcher.stop)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
+        await self._turn(
+            {
+                "doorbell": doorbell.run(),
+                "ingest": self._every("ingest", POLL_INTERVAL, ingest.step, self._wake),
+                "supervisor": self._every("supervisor", INTERVAL, supervisor.step),
+                "tasks": self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher),
+                "merges": self._retry_merges(dispatcher),
+                "housekeeping": self._housekeeping(database, quarantine),
+                "watchdog": self._feed_watchdog(database, ingest),
+                "stop": self._wait_for_stop(),
+            }
+        )
+        await self._wind_down(context, dispatcher, ingest)
+
+    async def _turn(self, loops: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        """All loops at once, by name, until the daemon is told to stop. One that fails ends the others, and the daemon."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(doorbell.run(), name="doorbell")
-                group.create_task(self._every("ingest", POLL_INTERVAL, ingest.step, self._wake), name="ingest")
-                group.create_task(self._every("supervisor", INTERVAL, supervisor.step), name="supervisor")
-                group.create_task(
-                    self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher), name="tasks"
-                )
-                group.create_task(self._retry_merges(dispatcher), name="merges")
-                group.create_task(self._housekeeping(database, quarantine), name="housekeeping")
-                group.create_task(self._feed_watchdog(database, ingest), name="watchdog")
-                group.create_task(self._wait_for_stop(), name="stop")
+                for name, loop in loops.items():
+                    group.create_task(loop, name=name)
         except* _Stopped:
             log.info("stopping")
         except* BaseException as group:
             message = f"the daemon ended by a bug and hung: {_first_of(group)!r}"
             _leave_within(CRASH_TIMEOUT, EXIT_FAILED, message)
             raise
+
+    async def _wind_down(self, context: Context, dispatcher: Dispatcher, ingest: Ingest) -> None:
+        """What has to be done between being told to stop and closing everything."""
         self._notifier.stopping()
         _leave_within(
             STOP_TIMEOUT + CLOSE_TIMEOUT + (runner.ENDING if self._stop_agents else 0),
@@ -182,7 +194,7 @@ class Daemon:
             "stopping took too long, the next start reads what is left",
         )
         context.stopping.set()
-        stored.ring()
+        context.stored.ring()
         if self._stop_agents:
             await dispatcher.stop_agents()
         try:
