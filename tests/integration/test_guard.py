@@ -28,7 +28,7 @@ SCRIPT = assets.path("hooks/guard")
 SESSION = "0a1b2c3d-1111-4222-8333-444455556666"
 ANSWER = b'{"decision": "block", "reason": "because"}'
 PATIENCE = 2.0  # seconds that the guard has; a loaded machine needs some to start it
-SLACK = 3.0
+SLACK = 10.0
 
 
 def prompt(**fields: object) -> dict[str, object]:

@@ -70,6 +70,6 @@ def test_time_is_bounded_on_texts_made_to_hurt(head: str, word: str) -> None:
         head + word * (2_000_000 // len(word)),
         head + (word + ": x ") * 900,
     ):
-        started = time.perf_counter()
+        started = time.thread_time()  # other load on the machine does not count
         categorize(text, tool_name="Bash")
-        assert time.perf_counter() - started < 0.25  # seconds; a quadratic form takes many
+        assert time.thread_time() - started < 1  # about 0.05; a quadratic form takes many seconds

@@ -138,7 +138,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(notifier: Notifier, caplog
         pytest.fail("the queue of the socket never filled")
     begin = time.monotonic()
     notifier.watchdog()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize(

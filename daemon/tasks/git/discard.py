@@ -18,7 +18,6 @@ class Bin:
     """The folder `.discarded` beside the worktrees, on the same file system."""
 
     def __init__(self, worktrees: Path) -> None:
-        self._worktrees = worktrees
         self._folder = worktrees / ".discarded"
 
     def draft(self, task_id: str) -> Path:

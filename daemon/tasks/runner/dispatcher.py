@@ -110,6 +110,7 @@ class Dispatcher:
             self._pool.resize(workers)
         with contextlib.suppress(StoreUnavailable, StoreBusy):  # `step` looks again
             await self._upkeep.look(())
+        self._begin(self._sweep(), "sweep-worktrees")
 
     async def step(self) -> None:
         """Give queued tasks to the pool and notice what others decided. What the store cannot do waits."""
@@ -126,6 +127,10 @@ class Dispatcher:
             self._hindered = True
         else:
             self._hindered = False
+
+    async def _sweep(self) -> None:
+        """Delete the files of removed worktrees that an earlier daemon had no time to delete."""
+        await self._parts.in_thread(self._parts.worktrees.sweep)
 
     async def retry_merges(self) -> None:
         """Try the merges that wait for somebody's checkout."""
