@@ -11,6 +11,10 @@ DAY = 24 * HOUR
 GRAINS = (MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 DURATION_GRAINS = (HOUR, 6 * HOUR, DAY)
 
+#: The rows that no roll-up of schema.sql holds yet, at most about a thousand. To be asked in one statement with the roll-ups.
+UNROLLED_CALLS = "id > (SELECT upto FROM rolled WHERE source = 'tool_usage')"
+UNROLLED_FILES = "id > (SELECT upto FROM rolled WHERE source = 'files')"
+
 #: (grain, first slot, last slot)
 Slots = tuple[int, int, int]
 
@@ -45,6 +49,11 @@ def cover(since: int, until: int | None, grains: Sequence[int] = GRAINS) -> tupl
             slots.append((grain, position // grain, end // grain - 1))
             position = end // grain * grain
     return start, slots
+
+
+def end_of(until: int | None, finest: int = MINUTE) -> int:
+    """Where the last slot of `cover(…, until)` ends."""
+    return _FOREVER if until is None else (until // finest + 1) * finest
 
 
 def span_clause(slots: Sequence[Slots]) -> str:

@@ -14,7 +14,7 @@ from tasks.categories import categorize
 from tasks.config import load, secret_key
 from tasks.database import Row, SyncDatabase, Write
 from tasks.redaction import Redactor
-from tasks.rollups import DURATION_GRAINS, HOUR, MINUTE, cover, span_clause
+from tasks.rollups import DURATION_GRAINS, HOUR, UNROLLED_CALLS, cover, end_of, span_clause
 from tasks.words import CallSource, PrivacyLevel
 
 #: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 26 %, interpolated).
@@ -32,7 +32,7 @@ VALUES (:timestamp, :session_uuid, :task_id, :tool_name, :parameters, :success, 
         :duration_ms, :tokens, :screenshot_path, :source)
 """
 
-# Slots come from the roll-ups, the part of a minute before the first of them from the rows.
+# Slots come from the roll-ups, the part of a minute before the first of them and what is not rolled yet from the rows.
 _CALLS = """
 WITH span (grain, first, last) AS (VALUES {span})
 SELECT tool_name, sum(calls), sum(successes), sum(timed), sum(duration_sum), max(duration_max) FROM (
@@ -41,6 +41,9 @@ SELECT tool_name, sum(calls), sum(successes), sum(timed), sum(duration_sum), max
     UNION ALL
     SELECT tool_name, count(*), sum(success), count(duration_ms), total(duration_ms), max(duration_ms)
     FROM tool_usage WHERE timestamp >= :since AND timestamp < :start GROUP BY tool_name
+    UNION ALL
+    SELECT tool_name, count(*), sum(success), count(duration_ms), total(duration_ms), max(duration_ms)
+    FROM tool_usage WHERE {unrolled} AND +timestamp >= :start AND +timestamp < :end GROUP BY tool_name
 ) GROUP BY tool_name ORDER BY sum(calls) DESC, tool_name
 """
 
@@ -52,6 +55,9 @@ SELECT tool_name, error_category, sum(calls) FROM (
     UNION ALL
     SELECT tool_name, error_category, count(*) FROM tool_usage
     WHERE timestamp >= :since AND timestamp < :start AND success = 0 GROUP BY tool_name, error_category
+    UNION ALL
+    SELECT tool_name, error_category, count(*) FROM tool_usage
+    WHERE {unrolled} AND +timestamp >= :start AND +timestamp < :end AND success = 0 GROUP BY tool_name, error_category
 ) GROUP BY tool_name, error_category ORDER BY sum(calls) DESC, error_category
 """
 
@@ -68,6 +74,9 @@ SELECT tool_name, bucket, sum(calls) FROM (
     FROM span JOIN duration_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
     UNION ALL
     SELECT tool_name, bucket, calls * :part FROM duration_rollup WHERE grain = 3600000 AND slot = :edge
+    UNION ALL
+    SELECT tool_name, (SELECT bucket FROM duration_bucket WHERE lower_ms <= duration_ms ORDER BY lower_ms DESC LIMIT 1), 1
+    FROM tool_usage WHERE {unrolled} AND +timestamp >= :since AND +timestamp < :end AND duration_ms >= 0
 ) GROUP BY tool_name, bucket ORDER BY tool_name, bucket
 """
 
@@ -177,10 +186,10 @@ def tool_stats(query: Query, *, since: int, until: int | None = None) -> dict[st
     """
     start, slots = cover(since, until)
     span = span_clause(slots)
-    edge = {"since": since, "start": start}
-    calls = query(_CALLS.format(span=span), edge)
+    edge = {"since": since, "start": start, "end": end_of(until)}
+    calls = query(_CALLS.format(span=span, unrolled=UNROLLED_CALLS), edge)
     errors: dict[str, dict[str, int]] = {}
-    for tool, category, count in query(_ERRORS.format(span=span), edge):
+    for tool, category, count in query(_ERRORS.format(span=span, unrolled=UNROLLED_CALLS), edge):
         errors.setdefault(tool, {})[category] = count
     few = sum(row[3] for row in calls) <= EXACT_LIMIT
     percentiles = (_exact if few else _estimated)(query, since, until)
@@ -200,18 +209,17 @@ def tool_stats(query: Query, *, since: int, until: int | None = None) -> dict[st
 
 
 def _exact(query: Query, since: int, until: int | None) -> dict[str, tuple[float, float]]:
-    end = (until // MINUTE + 1) * MINUTE if until is not None else 1 << 62
     durations: dict[str, list[float]] = {}
-    for tool, duration in query(_DURATIONS, {"since": since, "end": end}):
+    for tool, duration in query(_DURATIONS, {"since": since, "end": end_of(until)}):
         durations.setdefault(tool, []).append(duration)
     return {tool: (percentile(sorted(all_), 0.5), percentile(sorted(all_), 0.95)) for tool, all_ in durations.items()}
 
 
 def _estimated(query: Query, since: int, until: int | None) -> dict[str, tuple[float, float]]:
     start, slots = cover(since, until, DURATION_GRAINS)
-    edge = {"edge": start // HOUR - 1, "part": (start - since) / HOUR}
+    edge = {"since": since, "end": end_of(until, HOUR), "edge": start // HOUR - 1, "part": (start - since) / HOUR}
     histograms: dict[str, list[tuple[int, float]]] = {}
-    for tool, bucket, count in query(_HISTOGRAM.format(span=span_clause(slots)), edge):
+    for tool, bucket, count in query(_HISTOGRAM.format(span=span_clause(slots), unrolled=UNROLLED_CALLS), edge):
         histograms.setdefault(tool, []).append((bucket, count))
     return {tool: (histogram_percentile(h, 0.5), histogram_percentile(h, 0.95)) for tool, h in histograms.items()}
 

@@ -92,6 +92,8 @@ class CallSource(StrEnum):
 
     #: closed by us because its turn, session or process ended
     INFERRED = "inferred"
+    #: known from the transcript alone: no hook reported it
+    TRANSCRIPT = "transcript"
     #: known from PostToolBatch alone: refused or denied, so that no hook of its own fired
     BATCH = "batch"
     #: PostToolUse or PostToolUseFailure

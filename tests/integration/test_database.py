@@ -843,7 +843,10 @@ async def test_the_roll_ups_say_what_the_rows_say(database: Database, seed: int)
         for _ in range(chance.randrange(15)):
             key = f"{chance.randrange(batch + 1)}-{chance.randrange(40)}"
             writes.append(Write.one(UPGRADE, (*random_call(chance), key)))
+        if chance.random() < 0.4:
+            writes.append(Write.one("INSERT INTO rolling_calls (upto) SELECT coalesce(max(id), 0) FROM tool_usage"))
         await database.apply(writes)
+    await database.apply([Write.one("INSERT INTO rolling_calls (upto) SELECT coalesce(max(id), 0) FROM tool_usage")])
     for table, keys, values, rows in (
         ("tool_rollup", "grain, slot, tool_name", "calls, successes, timed, round(duration_sum, 6), duration_max",
          "SELECT grain, timestamp / grain, tool_name, count(*), sum(success), count(duration_ms),"
@@ -882,3 +885,112 @@ async def test_the_bucket_table_holds_the_bounds_that_the_tracker_computes(datab
     rows = await database.query("SELECT bucket, lower_ms FROM duration_bucket ORDER BY bucket")
     assert [bucket for bucket, _ in rows] == list(range(81))
     assert [lower for _, lower in rows] == [bucket_bounds(bucket)[0] for bucket, _ in rows]
+
+
+ROLL = Write.one("INSERT INTO rolling_calls (upto) SELECT coalesce(max(id), 0) FROM tool_usage")
+ROLL_FILES = Write.one("INSERT INTO rolling_files (upto) SELECT coalesce(max(id), 0) FROM files")
+BELONGING = """
+INSERT INTO tool_usage (timestamp, session_uuid, task_id, agent_type, tool_use_id, tool_name, success, error_category,
+                        duration_ms, source, model, fingerprint)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+USES = """
+SELECT dimension, grain, CASE grain WHEN 0 THEN 0 ELSE timestamp / grain END AS slot,
+       CASE dimension WHEN 'workflow' THEN (SELECT workflow FROM tasks WHERE tasks.task_id = u.task_id)
+       WHEN 'agent_type'
+       THEN coalesce(nullif(u.agent_type, ''), (SELECT agent_type FROM tasks WHERE tasks.task_id = u.task_id), '')
+       WHEN 'model' THEN coalesce(model, '') WHEN 'fingerprint' THEN fingerprint WHEN 'session' THEN session_uuid
+       WHEN 'task' THEN task_id END AS value,
+       tool_name, coalesce(error_category, ''), count(*), count(duration_ms), round(total(duration_ms), 6)
+FROM tool_usage AS u CROSS JOIN use_grain WHERE value IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_roll_ups_by_what_calls_belong_to_say_what_the_rows_say(database: Database, seed: int) -> None:
+    chance = random.Random(seed)
+    task = "INSERT INTO tasks (task_id, user_id, description, workflow, agent_type, created_at) VALUES (?, 1, 'd', ?, ?, 1)"
+    await database.apply([Write(task, [("t1", "fix", "coder"), ("t2", None, None), ("t3", "fix", None)])])
+    for batch in range(8):
+        writes = []
+        for number in range(chance.randrange(30)):
+            at, success, category, duration = random_call(chance)
+            source = "hook" if duration is not None else "transcript"
+            belonging = (
+                chance.choice("ab"),
+                chance.choice([None, "t1", "t2", "t3"]),
+                chance.choice([None, "", "Explore"]),
+            )
+            mark = None if success else chance.choice(["f1", "f2"])
+            row = (
+                at,
+                *belonging,
+                f"{batch}-{number}",
+                chance.choice(["Read", "Bash"]),
+                success,
+                category,
+                duration,
+                source,
+            )
+            writes.append(Write.one(BELONGING, (*row, chance.choice([None, "opus"]), mark)))
+        for _ in range(chance.randrange(12)):
+            key = f"{chance.randrange(batch + 1)}-{chance.randrange(30)}"
+            model = ("UPDATE tool_usage SET model = ? WHERE tool_use_id = ?", (chance.choice(["opus", "haiku"]), key))
+            writes.append(chance.choice([Write.one(*model), Write.one(UPGRADE, (*random_call(chance), key))]))
+        if chance.random() < 0.5:
+            writes.append(ROLL)
+        await database.apply(writes)
+    await database.apply([ROLL])
+    columns = "dimension, grain, slot, value, tool_name, error_category"
+    kept = f"SELECT {columns}, calls, timed, round(duration_sum, 6) FROM use_rollup ORDER BY {columns}"
+    assert await database.query(kept) == await database.query(USES)
+
+
+async def test_a_thousand_calls_are_rolled_up_by_themselves(database: Database) -> None:
+    rows = [(number, "a", None, None, f"t{number}", "Read", 1, None, 1.0, "hook", None, None) for number in range(1030)]
+    await database.apply([Write(BELONGING, rows)])
+    assert await database.query("SELECT upto FROM rolled WHERE source = 'tool_usage'") == [(1024,)]
+    assert await database.query("SELECT sum(calls) FROM tool_rollup WHERE grain = 86400000") == [(1024,)]
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_calls_under_the_ids_of_deleted_ones_are_counted(database: Database, order: str) -> None:
+    def calls(first: int, count: int) -> Write:
+        rows = [(n, "a", None, None, f"{first}-{n}", "Read", 1, None, 1.0, "hook", None, None) for n in range(count)]
+        return Write(BELONGING, rows)
+
+    await database.apply([calls(1, 20), ROLL, calls(2, 3)])
+    doomed = await database.query(f"SELECT id FROM tool_usage WHERE id > 15 ORDER BY id {order}")
+    await database.apply([Write("DELETE FROM tool_usage WHERE id = ?", doomed)])
+    await database.apply([calls(3, 7), ROLL])
+    # What was rolled up is kept when its rows go: 20 of the first; of the second nothing; all of the third.
+    assert await database.query("SELECT sum(calls) FROM tool_rollup WHERE grain = 86400000") == [(27,)]
+
+
+async def test_file_accesses_are_rolled_up_with_rereads_and_contention(database: Database) -> None:
+    touch = "INSERT INTO files (timestamp, path, action, session_uuid, agent_id, tool_use_id) VALUES (?, ?, ?, ?, ?, ?)"
+    minute = 60_000
+    accesses = [
+        (0, "/a", "read", "s1", None),
+        (1 * minute, "/a", "read", "s1", None),  # again
+        (2 * minute, "/a", "read", "s1", "sub"),  # another agent's first
+        (3 * minute, "/a", "edit", "s1", None),
+        (10 * minute, "/a", "edit", "s2", None),  # within half an hour of another agent's
+        (50 * minute, "/a", "write", "s2", None),  # within half an hour of nobody else's
+        (70 * minute, "/a", "read", "s1", None),  # again, in a later batch
+    ]
+    for number, access in enumerate(accesses):
+        await database.apply([Write.one(touch, (*access, f"t{number}"))])
+        if number in (4, 6):
+            await database.apply([ROLL_FILES])
+    day = "SELECT reads, rereads, writes, edits, contended FROM file_rollup WHERE grain = 86400000"
+    assert await database.query(day) == [(4, 2, 1, 2, 2)]
+    hours = "SELECT slot, reads, rereads FROM file_rollup WHERE grain = 3600000 ORDER BY slot"
+    assert await database.query(hours) == [(0, 3, 1), (1, 1, 1)]
+    assert await database.query(
+        "SELECT session_uuid, agent_id, reads, writes, edits, first_at, last_at FROM file_use"
+    ) == [
+        ("s1", "", 3, 0, 1, 0, 70 * minute),
+        ("s1", "sub", 1, 0, 0, 2 * minute, 2 * minute),
+        ("s2", "", 0, 1, 1, 10 * minute, 50 * minute),
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tasks.config import load
-from tasks.database import Database
+from tasks.database import Database, Write
 from tasks.errors import StoreUnavailable
 from tasks.history import events as stored_events
 from tasks.ingest import Ingest
@@ -185,6 +185,7 @@ async def test_the_hooks_word_replaces_what_the_batch_made_believe(history: Hist
     history.event("PostToolUse", **history.call("Bash", "t1"), duration_ms=7)
     await history.ingest.step()
     assert await history.calls() == [("t1", 1, None, "hook")]
+    await history.database.apply([Write.one("INSERT INTO rolling_calls (upto) SELECT max(id) FROM tool_usage")])
     sums = await history.rows("SELECT DISTINCT calls, successes, timed, duration_sum FROM tool_rollup")
     assert sums == [(1, 1, 1, 7.0)]
     assert await history.rows("SELECT * FROM error_rollup") == []

@@ -12,6 +12,7 @@ import pytest
 from tasks import assets
 from tasks.database import SyncDatabase
 from tasks.database.engine import Writer
+from tasks.database.maintenance import vacuum
 from tasks.database.migrations import APPLICATION_ID, VERSION, migrate, statements
 from tasks.database.steps import MIGRATIONS
 
@@ -40,15 +41,27 @@ ALTER TABLE sessions_new RENAME TO sessions;
 }
 
 
+#: Tables whose rows belong to the schema.
+SEEDED = ("duration_bucket", "rolled", "rollup_grain", "use_grain")
+
+
 def dump(connection: sqlite3.Connection) -> str:
     """The schema as a script that depends on nothing but the schema, tables first."""
-    rows = connection.execute(
+    objects = connection.execute(
         "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type = 'trigger', type = 'index', name"
     )
-    script = [normalised(sql) for (sql,) in rows]
-    buckets = connection.execute("SELECT lower_ms, bucket FROM duration_bucket ORDER BY bucket")
-    values = ", ".join(f"({lower:.10g}, {bucket})" for lower, bucket in buckets)
-    return "".join(f"{statement};\n" for statement in [*script, f"INSERT INTO duration_bucket VALUES {values}"])
+    script = [normalised(sql) for (sql,) in objects]
+    seeds: list[str] = [
+        f"INSERT INTO {table} VALUES {', '.join(map(_literal, rows))}"
+        for table in SEEDED
+        if any(f"CREATE TABLE {table} " in statement for statement in script)
+        and (rows := connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall())
+    ]
+    return "".join(f"{statement};\n" for statement in [*script, *seeds])
+
+
+def _literal(row: tuple[Any, ...]) -> str:
+    return f"({', '.join(f'{value:.10g}' if isinstance(value, float) else repr(value) for value in row)})"
 
 
 def normalised(sql: str) -> str:
@@ -133,6 +146,19 @@ def test_a_new_database_has_the_schema_of_schema_sql(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "tasks.db")
     assert writer.run(dump) == dump(newest())
     writer.close()
+
+
+def test_a_new_file_can_be_vacuumed_bit_by_bit_and_an_old_one_after_its_next_vacuum(tmp_path: Path) -> None:
+    new = Writer(tmp_path / "new.db")
+    assert new.run(lambda connection: connection.execute("PRAGMA auto_vacuum").fetchone()) == (2,)
+    new.close()
+    made = of_version(1)
+    made.execute("VACUUM INTO ?", (str(tmp_path / "old.db"),))
+    made.close()
+    old = Writer(tmp_path / "old.db")
+    vacuum(old)
+    assert old.run(lambda connection: connection.execute("PRAGMA auto_vacuum").fetchone()) == (2,)
+    old.close()
 
 
 def test_opening_again_changes_nothing_and_makes_no_backup(tmp_path: Path) -> None:

@@ -10,14 +10,19 @@ from typing import Any
 from tasks.config import values
 from tasks.config.sections import (
     AgentSettings,
+    CostSettings,
     DatabaseSettings,
     EnforcementSettings,
     GitSettings,
     GuardSettings,
     LogSettings,
+    OtlpSettings,
     PoolSettings,
+    PriceSettings,
     PrivacySettings,
+    RetentionSettings,
     SpoolSettings,
+    TranscriptSettings,
 )
 from tasks.errors import ConfigError
 
@@ -40,6 +45,11 @@ class Settings:
     enforcement: EnforcementSettings = field(default_factory=EnforcementSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
     git: GitSettings = field(default_factory=GitSettings)
+    transcripts: TranscriptSettings = field(default_factory=TranscriptSettings)
+    costs: CostSettings = field(default_factory=CostSettings)
+    prices: PriceSettings = field(default_factory=PriceSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    otlp: OtlpSettings = field(default_factory=OtlpSettings)
 
     @property
     def database_file(self) -> Path:
@@ -213,15 +223,20 @@ def _read(config_file: Path) -> dict[str, Any]:
 
 __all__ = [
     "AgentSettings",
+    "CostSettings",
     "DatabaseSettings",
     "EnforcementSettings",
     "GitSettings",
     "GuardSettings",
     "LogSettings",
+    "OtlpSettings",
     "PoolSettings",
+    "PriceSettings",
     "PrivacySettings",
+    "RetentionSettings",
     "Settings",
     "SpoolSettings",
+    "TranscriptSettings",
     "default_config_file",
     "default_data_dir",
     "load",

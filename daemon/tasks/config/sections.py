@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from tasks.words import Dirt, PrivacyLevel, RuleMode
 
+#: Marks a number for which 0 is a value of its own: no limit, or never.
+_MAY_BE_0 = {"zero": True}
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
@@ -36,8 +39,58 @@ class DatabaseSettings:
     backups: int = 7
 
 
-#: Marks a number for which 0 is a value of its own: no limit, or never.
-_MAY_BE_0 = {"zero": True}
+@dataclass(frozen=True, slots=True)
+class TranscriptSettings:
+    """Reading the client's transcripts, where tokens and money come from."""
+
+    #: read them as they grow
+    follow: bool = True
+    #: folder of the client's projects, for `tasksd backfill`; empty: $CLAUDE_CONFIG_DIR/projects, else ~/.claude/projects
+    projects: str = ""
+    #: seconds that hooks have to report a call before it is taken over from the transcript
+    grace: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class CostSettings:
+    #: IANA zone whose days costs are summed by; empty: the machine's own
+    zone: str = ""
+    #: difference between our figure and the client's above which it is shown, in percent
+    drift: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings:
+    """`[prices.models.NAME]`: dollars per million tokens, instead of the price list's; `[prices.multipliers]`."""
+
+    #: model (exact, or a beginning that ends in `*`) → input, output, cache_read, cache_write_5m, cache_write_1h (dollars per
+    #: million tokens), web_search (dollars per thousand)
+    models: Mapping[str, Mapping[str, float]] = field(default_factory=dict, metadata={"numbers": 2})
+    #: modifier (fast, batch, geo_us …) → factor on every rate
+    multipliers: Mapping[str, float] = field(default_factory=dict, metadata={"numbers": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """What is pruned when. Roll-ups, money and tasks are kept for ever; 0: never pruned."""
+
+    #: days that parameters, error texts and event bodies are kept
+    bodies: int = field(default=30, metadata=_MAY_BE_0)
+    #: days that rows of events, calls, files and status changes are kept
+    rows: int = field(default=365, metadata=_MAY_BE_0)
+    #: bytes that the database may take; beyond, the oldest bodies and then the oldest rows go
+    max_bytes: int = field(default=0, metadata=_MAY_BE_0)
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """Traces pushed to an OpenTelemetry collector (needs the extra `otlp`); off while `endpoint` is empty."""
+
+    #: such as http://127.0.0.1:4318/v1/traces
+    endpoint: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: seconds between two pushes
+    interval: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def _filled(section: Any, name: str, table: dict[str, Any], config_file: Path) -
 def _convert(value: Any, default: Any, where: str, metadata: Mapping[str, Any]) -> Any:
     """Bring a text or TOML value to the type of the default. `metadata`: the accepted texts; whether 0 is a number too."""
     accepted = metadata.get("accepted", ())
+    if levels := metadata.get("numbers"):
+        return _numbers(value, where, levels)
     match default:
         case PrivacyLevel() | RuleMode():
             return _word(value, type(default), where)
@@ -84,6 +86,15 @@ def _convert(value: Any, default: Any, where: str, metadata: Mapping[str, Any]) 
             if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
                 raise ConfigError(f"{where} = {value!r}: a table of texts is needed")
             return dict(value)
+
+
+def _numbers(value: Any, where: str, levels: int) -> dict[str, Any]:
+    """A table of numbers, or (2 levels) a table of such tables."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} = {value!r}: a table is needed")
+    if levels > 1:
+        return {key: _numbers(part, f"{where}.{key}", levels - 1) for key, part in value.items()}
+    return {key: float(_number(number, float, f"{where}.{key}", zero=True)) for key, number in value.items()}
 
 
 def _word(value: Any, words: type[StrEnum], where: str) -> StrEnum:

@@ -139,6 +139,9 @@ class Writer:
         try:
             with self.lock.held():
                 self._connection = _open_checked(path)
+                if self._connection.execute("PRAGMA page_count").fetchone() == (0,):
+                    # Before the first table. An older file takes it over with its next VACUUM.
+                    self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 for pragma in _WRITER_PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}")
                 migrations.migrate(self._connection, path, backup_dir or path.parent / "backups")

@@ -57,6 +57,7 @@ def vacuum(writer: Writer) -> tuple[int, int]:
     before = writer.path.stat().st_size
 
     def rewrite(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

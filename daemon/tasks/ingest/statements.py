@@ -30,6 +30,7 @@ ON CONFLICT (session_uuid, tool_use_id) WHERE tool_use_id IS NOT NULL DO UPDATE 
     background = excluded.background, source = excluded.source, task_id = coalesce(excluded.task_id, task_id),
     parameters = coalesce(excluded.parameters, parameters)
 WHERE (tool_usage.source = 'inferred' AND excluded.source IN ('batch', 'hook'))
+   OR (tool_usage.source = 'transcript' AND excluded.source IN ('batch', 'hook'))
    OR (tool_usage.source = 'batch' AND excluded.source = 'hook')
 """
 

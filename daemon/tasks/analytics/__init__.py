@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.config import load
 from tasks.database import Reader, Row
-from tasks.rollups import DAY, cover, span_clause
+from tasks.rollups import DAY, UNROLLED_CALLS, cover, end_of, span_clause
 
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
@@ -20,6 +20,9 @@ SELECT error_category, sum(calls) FROM (
     UNION ALL
     SELECT error_category, count(*) FROM tool_usage
     WHERE timestamp >= :since AND timestamp < :start AND success = 0 GROUP BY error_category
+    UNION ALL
+    SELECT error_category, count(*) FROM tool_usage
+    WHERE {unrolled} AND +timestamp >= :start AND +timestamp < :end AND success = 0 GROUP BY error_category
 ) GROUP BY error_category ORDER BY sum(calls) DESC, error_category
 """
 
@@ -49,5 +52,6 @@ class AnalyticsDB:
 def error_rates(query: Query, *, since: int, until: int | None = None) -> dict[str, int]:
     """Failed calls by error category from `since` to the end of the minute of `until` (epoch milliseconds; None: no end)."""
     start, slots = cover(since, until)
-    rows = query(_ERROR_RATES.format(span=span_clause(slots)), {"since": since, "start": start})
+    statement = _ERROR_RATES.format(span=span_clause(slots), unrolled=UNROLLED_CALLS)
+    rows = query(statement, {"since": since, "start": start, "end": end_of(until)})
     return dict(map(tuple, rows))

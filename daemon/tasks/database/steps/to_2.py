@@ -1,8 +1,6 @@
-"""The statements that lead from each version of the schema to the next. A released step is never changed again."""
+"""Tasks in full: runs, verdicts, the guard's memory, the daemon's state. Released, and never changed again."""
 
-from collections.abc import Mapping
-
-_TO_2 = """
+STATEMENTS = """
 DROP INDEX idx_tasks_user_status;
 DROP INDEX idx_tasks_status;
 DROP INDEX idx_tasks_workflow;
@@ -112,6 +110,3 @@ CREATE TABLE daemon_state (
     value  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
-
-#: Version → the statements that lead to it from the one before.
-MIGRATIONS: Mapping[int, str] = {2: _TO_2}

@@ -1,0 +1,1 @@
+"""Money and tokens: from transcripts to the store, exactly once."""

@@ -1,0 +1,1 @@
+"""What a model costs when, in picodollars per token."""

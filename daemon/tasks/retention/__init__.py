@@ -1,0 +1,1 @@
+"""What is pruned when, and what is purged without a trace."""

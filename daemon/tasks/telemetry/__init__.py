@@ -1,0 +1,1 @@
+"""Traces of sessions, turns and tool calls for an OpenTelemetry collector."""
