@@ -1,0 +1,29 @@
+"""The span of time that a question is about, and how questions reach the store."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasks.database import Row
+from tasks.rollups import DAY, HOUR
+
+#: Asks one statement, with named values: `Reader.query` and its like.
+Query = Callable[[str, Mapping[str, Any]], list[Row]]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def since(*, days: float | None = None, hours: float | None = None, now: int | None = None) -> int:
+    """The epoch millisecond that lies so long ago; 0 without either. Raises ValueError for both, and unless above 0."""
+    if days is not None and hours is not None:
+        raise ValueError(f"days = {days} and hours = {hours}: say one of them")
+    name, value, unit = ("hours", hours, HOUR) if hours is not None else ("days", days, DAY)
+    if value is None:
+        return 0
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} = {value}: a number above 0 is needed")
+    current = now_ms() if now is None else now
+    return max(0, current - round(min(value * unit, current)))
