@@ -1,0 +1,70 @@
+"""Numbers as bars, as sparklines and as CSV."""
+
+from __future__ import annotations
+
+import sys
+
+from tasks.cli.quickjson import spelled
+from tasks.cli.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEVELS = "▁▂▃▄▅▆▇█"
+_PLAIN_LEVELS = "_.:-=+*#"
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = tuple("=+-@＝＋－＠")
+
+
+def bar(part: float, width: int) -> str:
+    """A bar of `part` (0 to 1; what lies outside is cut) of `width` columns, without the space up to `width`.
+
+    What is above 0 is at least a trace. In `#` where stdout cannot say blocks; there, halves count as whole.
+    """
+    part = min(max(part, 0.0), 1.0) if part == part else 0.0
+    if not _can_say_blocks():
+        return "#" * max(round(part * width), 1 if part > 0 and width > 0 else 0)
+    eighths = max(round(part * width * 8), 1 if part > 0 and width > 0 else 0)
+    whole, rest = divmod(eighths, 8)
+    return _EIGHTHS[8] * whole + (_EIGHTHS[rest] if rest else "")
+
+
+def sparkline(values: Iterable[float]) -> str:
+    """One character a value, in proportion to the greatest. Only 0 (and what is below) looks like 0."""
+    heights = [value if 0 < value < float("inf") else 0.0 for value in values]
+    top = max(heights, default=0.0)
+    levels = _LEVELS if _can_say_blocks() else _PLAIN_LEVELS
+    return "".join(levels[0 if height <= 0 else max(1, round(height / top * 7))] for height in heights)
+
+
+def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """The named columns of the rows as CSV (RFC 4180), under a line of names; lines end in CR LF.
+
+    None and what a row does not have is an empty cell; True is `true`; lists and mappings are JSON. Text that a spreadsheet
+    would take for a formula gets an apostrophe before it; numbers do not. Control characters other than line feeds are
+    escaped as on pages, since stdout may be a terminal.
+    """
+    lines = [columns, *([row.get(column) for column in columns] for row in rows)]
+    return "".join(",".join(map(_cell, line)) + "\r\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        text = "\n".join(map(printable, value.split("\n")))
+        if value[:1] in ("\t", "\r", "\n") or value.lstrip().startswith(_FORMULA):
+            text = "'" + text
+    else:
+        text = spelled(value)
+    return '"' + text.replace('"', '""') + '"' if any(one in text for one in ',"\n') or text != text.strip() else text
+
+
+def _can_say_blocks() -> bool:
+    try:
+        (_EIGHTHS + _LEVELS).encode((sys.stdout and sys.stdout.encoding) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
