@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from tasks.api import errors, events, guard, logs, pool, quarantine, sessions, status, tasks, tools, verdicts
+from tasks.api import errors, events, guard, logs, metrics, pool, quarantine, sessions, status, tasks, tools, verdicts
 from tasks.api.context import Context
 from tasks.errors import (
     ImpossibleTransition,
@@ -40,6 +40,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     for router in RESOURCES:
         app.include_router(router, prefix="/v1")
+    app.include_router(metrics.router)  # where scrapers look for it
     app.add_exception_handler(TasksError, _explain)
     return app
 
