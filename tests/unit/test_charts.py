@@ -2,22 +2,29 @@
 
 import csv
 import io
-import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tasks.cli import charts
 from tasks.cli.charts import bar, csv_text, sparkline
+
+
+def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not sys.stdout itself: pytest changes that between the fixtures and the test.
+    monkeypatch.setattr(charts, "sys", SimpleNamespace(stdout=SimpleNamespace(encoding=encoding)))
 
 
 @pytest.fixture(autouse=True)
 def utf8_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    output_in("utf-8", monkeypatch)
 
 
 @pytest.fixture
 def ascii_output(utf8_output: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    output_in("ascii", monkeypatch)
 
 
 def test_a_bar_is_as_long_as_its_part_to_the_eighth_of_a_column() -> None:
@@ -50,7 +57,7 @@ def test_bars_are_ascii_where_the_output_has_no_blocks() -> None:
 
 
 def test_output_that_is_closed_gets_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(charts, "sys", SimpleNamespace(stdout=None))
     assert bar(1, 2) == "██"
 
 
@@ -72,7 +79,10 @@ def test_sparklines_are_ascii_where_the_output_has_no_blocks() -> None:
 
 
 def test_csv_has_a_line_of_names_and_a_line_per_row() -> None:
-    rows = [{"model": "m", "cost": 1.25, "unpriced": 0, "ignored": 1}, {"model": None, "cost": -2}]
+    rows: list[dict[str, Any]] = [
+        {"model": "m", "cost": 1.25, "unpriced": 0, "ignored": 1},
+        {"model": None, "cost": -2},
+    ]
     assert csv_text(rows, ["model", "cost", "unpriced"]) == "model,cost,unpriced\r\nm,1.25,0\r\n,-2,\r\n"
 
 
