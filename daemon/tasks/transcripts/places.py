@@ -1,0 +1,93 @@
+"""Where transcripts are."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from tasks.config import Settings
+from tasks.transcripts.records import TranscriptFile
+
+_AGENT = "agent-"
+_SUFFIX = ".jsonl"
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    agent_type: str | None = None
+
+
+def projects_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """The client's folder of projects: as configured, else `$CLAUDE_CONFIG_DIR/projects`, else `~/.claude/projects`."""
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    if configured := settings.transcripts.projects:
+        if configured == "~" or configured.startswith("~/"):
+            return home / configured[2:]
+        return Path(configured)
+    if folder := environ.get("CLAUDE_CONFIG_DIR"):
+        return Path(folder) / "projects"
+    return home / ".claude" / "projects"
+
+
+def agent_of(path: Path) -> str | None:
+    """The id in the name of a subagent's file."""
+    name = path.name
+    if name.startswith(_AGENT) and name.endswith(_SUFFIX):
+        return name[len(_AGENT) : -len(_SUFFIX)] or None
+    return None
+
+
+def find(projects: Path) -> list[TranscriptFile]:
+    """All transcripts in the client's folder, by path. Nothing when there is no such folder; what vanishes is left out."""
+    found = []
+    for project in _entries(projects):
+        if project.is_dir():
+            for entry in _entries(Path(project.path)):
+                if entry.name.endswith(_SUFFIX) and (file := _file(Path(entry.path))):
+                    found.append(file)
+                elif not entry.name.endswith(_SUFFIX) and entry.is_dir():
+                    found += _subagents(Path(entry.path))
+    return sorted(found, key=lambda file: file.path)
+
+
+def of_session(transcript_path: Path) -> list[TranscriptFile]:
+    """That file, when it exists, and its subagents' files."""
+    main = _file(transcript_path)
+    return [*([main] if main else []), *_subagents(transcript_path.with_suffix(""))]
+
+
+def _subagents(session: Path) -> list[TranscriptFile]:
+    paths = sorted((session / "subagents").rglob(f"{_AGENT}*{_SUFFIX}"))
+    return [file for path in paths if (file := _file(path, session.name))]
+
+
+def _file(path: Path, session_uuid: str | None = None) -> TranscriptFile | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    agent_id = agent_of(path)
+    return TranscriptFile(
+        path,
+        session_uuid or path.stem,
+        agent_id,
+        _agent_type(path) if agent_id else None,
+        status.st_size,
+        status.st_mtime_ns,
+    )
+
+
+def _agent_type(path: Path) -> str | None:
+    try:
+        meta = msgspec.json.decode(path.with_suffix(".meta.json").read_bytes(), type=_Meta)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return meta.agent_type or None
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from list(entries)
+    except OSError:
+        return

@@ -1,0 +1,173 @@
+"""Reading a file from where the last reading ended: whole lines, in chunks of flat memory."""
+
+import os
+import stat
+from hashlib import blake2b
+from io import FileIO
+from pathlib import Path
+
+from tasks.transcripts import lines
+from tasks.transcripts.places import agent_of
+from tasks.transcripts.records import Answer, Call, Chunk, Message, Position
+
+#: Bytes of a chunk, unless one line is longer.
+CHUNK = 4 << 20
+#: Bytes of a line above which it is skipped.
+LINE_LIMIT = 64 << 20
+#: Bytes before an offset that tell whether a file was rewritten.
+ANCHOR = 512
+#: Bytes of a file in which a first time is looked for.
+_PEEK = 16 << 20
+
+
+def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = False) -> Chunk:
+    """What the whole lines from `position` on say: about `limit` bytes of them, at least one line.
+
+    A last line without its newline waits for it; `final` takes it when it is whole, for a client that writes no more.
+    Lines that are not JSON are counted and skipped. A file that is shorter than the offset, another one than before, or
+    different in the bytes before the offset is read from its beginning.
+    FileNotFoundError when there is no such file, OSError when it cannot be read.
+    """
+    with _open(path) as file:
+        status = os.fstat(file.fileno())
+        restarted = position.offset > 0 and not _is_same(file, status, position)
+        if restarted:
+            position = Position()
+        data, consumed, bad, done = _take(file, position.offset, limit, final=final)
+        end = position.offset + consumed
+        anchor = _anchor(file, end)
+    reading = _Reading(position, status.st_mtime_ns // 1_000_000)
+    for raw in data.split(b"\n"):
+        found, torn = lines.parse(raw)
+        bad += torn
+        for line in found:
+            reading.add(line)
+    return Chunk(
+        messages=list(reading.messages.values()),
+        calls=list(reading.calls.values()),
+        answers=list(reading.answers.values()),
+        position=Position(end, status.st_dev, status.st_ino, anchor, reading.prompt_id, reading.latest),
+        session_uuid=reading.session_uuid,
+        agent_id=agent_of(path),
+        cwd=reading.cwd,
+        began_at=reading.began_at,
+        last_at=reading.last_at,
+        bad_lines=bad,
+        size=consumed,
+        done=done,
+        restarted=restarted,
+    )
+
+
+def peek(path: Path) -> int | None:
+    """Milliseconds of the file's first line that has a time; None when none has."""
+    position = Position()
+    while position.offset < _PEEK:
+        chunk = read(path, position, limit=1 << 16, final=True)
+        if chunk.began_at is not None:
+            return chunk.began_at
+        if chunk.done:
+            break
+        position = chunk.position
+    return None
+
+
+class _Reading:
+    """What the lines of one chunk said so far."""
+
+    def __init__(self, position: Position, mtime: int) -> None:
+        self.messages: dict[str, Message] = {}
+        self.calls: dict[str, Call] = {}
+        self.answers: dict[str, Answer] = {}
+        self.prompt_id = position.prompt_id
+        self.latest = position.last_at
+        self.session_uuid: str | None = None
+        self.cwd: str | None = None
+        self.began_at: int | None = None
+        self.last_at: int | None = None
+        self._mtime = mtime
+
+    def add(self, line: lines.Line) -> None:
+        timestamp = self._time(line)
+        if self.session_uuid is None and isinstance(line.session_id, str):
+            self.session_uuid = line.session_id or None
+        if self.cwd is None and isinstance(line.cwd, str):
+            self.cwd = line.cwd or None
+        if line.type == "user":
+            if isinstance(line.prompt_id, str) and line.prompt_id:
+                self.prompt_id = line.prompt_id
+            if (body := lines.body_of(line)) is not None:
+                for answer in lines.answers_in(body, timestamp):
+                    self.answers.setdefault(answer.tool_use_id, answer)
+        elif line.type == "assistant" and (body := lines.body_of(line)) is not None:
+            message = lines.message_in(line, body, timestamp, self.prompt_id)
+            if message is not None:
+                known = self.messages.get(message.message_id)
+                self.messages[message.message_id] = lines.joined(known, message) if known else message
+                for call in lines.calls_in(body, message, timestamp):
+                    self.calls.setdefault(call.tool_use_id, call)
+
+    def _time(self, line: lines.Line) -> int:
+        timestamp = lines.milliseconds(line.timestamp)
+        if timestamp is None:
+            return self.latest if self.latest is not None else self._mtime
+        self.began_at = timestamp if self.began_at is None else min(self.began_at, timestamp)
+        self.last_at = timestamp if self.last_at is None else max(self.last_at, timestamp)
+        self.latest = timestamp if self.latest is None else max(self.latest, timestamp)
+        return timestamp
+
+
+def _open(path: Path) -> FileIO:
+    def opener(name: str, flags: int) -> int:
+        # Nobody may ever write into a pipe of that name.
+        return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    file = FileIO(str(path), "r", opener=opener)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileNotFoundError(f"reading the transcript {path}: it is no regular file")
+    return file
+
+
+def _is_same(file: FileIO, status: os.stat_result, position: Position) -> bool:
+    # Devices are numbered anew at each boot; a copy that took a file's place has an inode of its own.
+    return (
+        status.st_ino == position.inode
+        and status.st_size >= position.offset
+        and _anchor(file, position.offset) == position.anchor
+    )
+
+
+def _anchor(file: FileIO, offset: int) -> bytes:
+    begin = max(offset - ANCHOR, 0)
+    return blake2b(os.pread(file.fileno(), offset - begin, begin), digest_size=16).digest()
+
+
+def _take(file: FileIO, offset: int, limit: int, *, final: bool) -> tuple[bytes, int, int, bool]:
+    """Whole lines from `offset` on: their bytes, how many bytes were consumed, bad lines, whether the end was reached."""
+    file.seek(offset)
+    data = bytearray()
+    ended = False
+    end = 0
+    while not ended and not end:
+        block = file.read(limit if not data else max(limit, 1 << 20)) or b""
+        ended = not block
+        if found := block.rfind(b"\n") + 1:
+            end = len(data) + found
+        data += block
+        if not end and len(data) > LINE_LIMIT:
+            return b"", *_skip(file, len(data))
+    done = ended or offset + len(data) >= os.fstat(file.fileno()).st_size
+    if done and final and end < len(data) and lines.parse(bytes(data[end:]))[1] == 0:
+        end = len(data)
+    return bytes(data[:end]), end, 0, done
+
+
+def _skip(file: FileIO, consumed: int) -> tuple[int, int, bool]:
+    """Read on behind the next newline, keeping nothing. At the end of the file the rest of the line is still to come."""
+    while block := file.read(1 << 20):
+        found = block.find(b"\n") + 1
+        if found:
+            return consumed + found, 1, False
+        consumed += len(block)
+    return consumed, 1, True
