@@ -36,6 +36,7 @@ _COMMANDS = {
     "hooks": "tasks.cli.hooks",
     "service": "tasks.cli.service",
     "quarantine": "tasks.cli.quarantine",
+    "export": "tasks.cli.export",
     "db": "tasks.cli.store",
     "completion": "tasks.cli.completion",
 }

@@ -29,23 +29,23 @@ def dumps(answer: Any) -> bytes:
 
 def answer(question: Question, settings: Settings) -> Any:
     """Raises DaemonNotRunning when there is no database either, StoreError when it cannot be read."""
-    with _reader(settings) as reader:
+    with reading(settings) as reader:
         return _from_file(question, reader)
 
 
 def session(id_: str, settings: Settings) -> Any:
-    with _reader(settings) as reader:
+    with reading(settings) as reader:
         return history.session(reader.query, id_)
 
 
 def task(id_: str, settings: Settings) -> Any:
-    with _reader(settings) as reader:
+    with reading(settings) as reader:
         found = history.task(reader.query, id_)
     return found | {"why": _why(found)}
 
 
 def activity(id_: str, settings: Settings) -> Any:
-    with _reader(settings) as reader:
+    with reading(settings) as reader:
         return history.activity(reader.query, history.whole_task_id(reader.query, id_))[1]
 
 
@@ -54,7 +54,7 @@ def output(id_: str, settings: Settings, stream: str, attempt: int | None) -> It
     from tasks.config import secret_key
     from tasks.redaction import Redactor
 
-    with _reader(settings) as reader:
+    with reading(settings) as reader:
         whole = history.whole_task_id(reader.query, id_)
         _, latest, _ = history.run_state(reader.query, whole, attempt)
     path = settings.runs_dir / whole / str(attempt or latest) / stream
@@ -80,7 +80,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
     _require_access(settings)
     ingest, tasks, sessions = None, None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
-        with _reader(settings) as reader:
+        with reading(settings) as reader:
             counters: dict[str, int] = dict(map(tuple, reader.query("SELECT name, value FROM counters")))
             ingest = {
                 "events_total": counters.get("events", 0),
@@ -159,7 +159,7 @@ def _from_file(question: Question, reader: Reader) -> Any:
 
 
 @contextmanager
-def _reader(settings: Settings) -> Iterator[Reader]:
+def reading(settings: Settings) -> Iterator[Reader]:
     _require_access(settings)
     if not settings.database_file.exists():
         raise DaemonNotRunning(f"no daemon runs and {settings.database_file} does not exist yet: start `tasksd up`")
