@@ -470,7 +470,7 @@ CREATE TABLE file_rollup (
     rereads    INTEGER NOT NULL,                    -- of these, by an agent that had read the file before
     writes     INTEGER NOT NULL,
     edits      INTEGER NOT NULL,
-    contended  INTEGER NOT NULL,                    -- writes and edits within 30 minutes of another agent's
+    contended  INTEGER NOT NULL,                    -- writes and edits within 30 minutes of an earlier one by another agent
     PRIMARY KEY (grain, slot, path)
 ) STRICT, WITHOUT ROWID;
 
@@ -484,6 +484,7 @@ CREATE TABLE file_use (
     edits         INTEGER NOT NULL,
     first_at      INTEGER NOT NULL,
     last_at       INTEGER NOT NULL,
+    edited_at     INTEGER,                          -- its latest write or edit; NULL: it only read
     PRIMARY KEY (path, session_uuid, agent_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_file_use_session ON file_use (session_uuid);
@@ -676,7 +677,7 @@ CREATE TRIGGER roll_files INSTEAD OF INSERT ON rolling_files BEGIN
                  action <> 'read' AND EXISTS (
                      SELECT 1 FROM files AS other
                      WHERE other.path = f.path AND other.timestamp BETWEEN f.timestamp - 1800000 AND f.timestamp + 1800000
-                       AND other.action <> 'read'
+                       AND other.id < f.id AND other.action <> 'read'
                        AND (other.session_uuid <> f.session_uuid OR other.agent_id IS NOT f.agent_id)) AS contended
           FROM files AS f
           WHERE id > (SELECT upto FROM rolled WHERE source = 'files') AND id <= NEW.upto)
@@ -686,14 +687,15 @@ CREATE TRIGGER roll_files INSTEAD OF INSERT ON rolling_files BEGIN
     ON CONFLICT (grain, slot, path) DO UPDATE SET
         reads = reads + excluded.reads, rereads = rereads + excluded.rereads, writes = writes + excluded.writes,
         edits = edits + excluded.edits, contended = contended + excluded.contended;
-    INSERT INTO file_use (path, session_uuid, agent_id, reads, writes, edits, first_at, last_at)
+    INSERT INTO file_use (path, session_uuid, agent_id, reads, writes, edits, first_at, last_at, edited_at)
     SELECT path, session_uuid, coalesce(agent_id, ''), sum(action = 'read'), sum(action = 'write'), sum(action = 'edit'),
-           min(timestamp), max(timestamp)
+           min(timestamp), max(timestamp), max(CASE WHEN action <> 'read' THEN timestamp END)
     FROM files WHERE id > (SELECT upto FROM rolled WHERE source = 'files') AND id <= NEW.upto
     GROUP BY 1, 2, 3
     ON CONFLICT (path, session_uuid, agent_id) DO UPDATE SET
         reads = reads + excluded.reads, writes = writes + excluded.writes, edits = edits + excluded.edits,
-        first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at);
+        first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),
+        edited_at = max(coalesce(edited_at, excluded.edited_at), coalesce(excluded.edited_at, edited_at));
     UPDATE rolled SET upto = max(upto, NEW.upto) WHERE source = 'files';
 END;
 

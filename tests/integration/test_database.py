@@ -975,7 +975,7 @@ async def test_file_accesses_are_rolled_up_with_rereads_and_contention(database:
         (1 * minute, "/a", "read", "s1", None),  # again
         (2 * minute, "/a", "read", "s1", "sub"),  # another agent's first
         (3 * minute, "/a", "edit", "s1", None),
-        (10 * minute, "/a", "edit", "s2", None),  # within half an hour of another agent's
+        (10 * minute, "/a", "edit", "s2", None),  # within half an hour of one by another agent before it
         (50 * minute, "/a", "write", "s2", None),  # within half an hour of nobody else's
         (70 * minute, "/a", "read", "s1", None),  # again, in a later batch
     ]
@@ -984,13 +984,13 @@ async def test_file_accesses_are_rolled_up_with_rereads_and_contention(database:
         if number in (4, 6):
             await database.apply([ROLL_FILES])
     day = "SELECT reads, rereads, writes, edits, contended FROM file_rollup WHERE grain = 86400000"
-    assert await database.query(day) == [(4, 2, 1, 2, 2)]
+    assert await database.query(day) == [(4, 2, 1, 2, 1)]
     hours = "SELECT slot, reads, rereads FROM file_rollup WHERE grain = 3600000 ORDER BY slot"
     assert await database.query(hours) == [(0, 3, 1), (1, 1, 1)]
     assert await database.query(
-        "SELECT session_uuid, agent_id, reads, writes, edits, first_at, last_at FROM file_use"
+        "SELECT session_uuid, agent_id, reads, writes, edits, first_at, last_at, edited_at FROM file_use"
     ) == [
-        ("s1", "", 3, 0, 1, 0, 70 * minute),
-        ("s1", "sub", 1, 0, 0, 2 * minute, 2 * minute),
-        ("s2", "", 0, 1, 1, 10 * minute, 50 * minute),
+        ("s1", "", 3, 0, 1, 0, 70 * minute, 3 * minute),
+        ("s1", "sub", 1, 0, 0, 2 * minute, 2 * minute, None),
+        ("s2", "", 0, 1, 1, 10 * minute, 50 * minute, 50 * minute),
     ]
