@@ -1,1 +1,0 @@
-"""What a model costs when, in picodollars per token."""
