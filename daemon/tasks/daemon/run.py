@@ -33,6 +33,7 @@ from tasks.redaction import Redactor
 from tasks.runner import Dispatcher, Parts
 from tasks.spool import Doorbell, Quarantine, Spool
 from tasks.supervisor import INTERVAL, Supervisor
+from tasks.telemetry import Pusher
 
 log = logging.getLogger(__name__)
 
@@ -158,8 +159,10 @@ class Daemon:
         stack.push_async_callback(dispatcher.stop)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
+        traces = self._traces(database, stack)
         await self._turn(
             {
+                **traces,
                 "doorbell": doorbell.run(),
                 "ingest": self._every("ingest", POLL_INTERVAL, ingest.step, self._wake),
                 "supervisor": self._every("supervisor", INTERVAL, supervisor.step),
@@ -227,6 +230,21 @@ class Daemon:
             changed=stored.ring,
         )
         return Dispatcher(parts, wake=self._wake_dispatcher.set)
+
+    def _traces(self, database: Database, stack: contextlib.AsyncExitStack) -> dict[str, Coroutine[Any, Any, None]]:
+        """The loop that pushes traces, when a collector is configured."""
+        if not self._settings.otlp.endpoint:
+            return {}
+        pusher = Pusher(self._settings.otlp, database)
+        stack.callback(pusher.close)
+
+        async def push() -> None:
+            """Not under the watchdog: the collector is another's."""
+            while True:
+                await asyncio.sleep(self._settings.otlp.interval)
+                await pusher.step()
+
+        return {"traces": push()}
 
     async def _retry_merges(self, dispatcher: Dispatcher) -> None:
         """Not under the watchdog: git has a timeout of its own, and a longer one."""
