@@ -1,5 +1,6 @@
 """The vocabulary: every closed set of words that is stored, printed or sent, in one place."""
 
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 
 
@@ -85,6 +86,17 @@ class FileAction(StrEnum):
     READ = "read"
     WRITE = "write"
     EDIT = "edit"
+
+
+#: The tools that touch a file: how, and the parameter that names it.
+FILE_TOOLS: Mapping[str, tuple[FileAction, str]] = {
+    "Read": (FileAction.READ, "file_path"),
+    "NotebookRead": (FileAction.READ, "notebook_path"),
+    "Write": (FileAction.WRITE, "file_path"),
+    "Edit": (FileAction.EDIT, "file_path"),
+    "MultiEdit": (FileAction.EDIT, "file_path"),
+    "NotebookEdit": (FileAction.EDIT, "notebook_path"),
+}
 
 
 class CallSource(StrEnum):
@@ -196,3 +208,16 @@ class Dirt(StrEnum):
     SUBMODULES = "submodules"
     #: a merge, rebase, cherry-pick, revert or bisect under way
     IN_PROGRESS = "in_progress"
+
+
+class CostDimension(StrEnum):
+    """What costs can be divided by."""
+
+    MODEL = "model"
+    PROJECT = "project"
+    SESSION = "session"
+    TASK = "task"
+    #: '' the main agent
+    AGENT_TYPE = "agent_type"
+    WORKFLOW = "workflow"
+    DAY = "day"

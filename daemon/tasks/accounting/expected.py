@@ -10,7 +10,7 @@ from tasks.categories import categorize
 from tasks.database import Connection
 from tasks.redaction import Redactor, may_contain_secret
 from tasks.transcripts import Answer, Call, Chunk
-from tasks.words import PrivacyLevel
+from tasks.words import FILE_TOOLS, PrivacyLevel
 
 #: Longest error text stored, in characters, before the privacy level cuts it.
 ERROR_LIMIT = 12_000
@@ -120,17 +120,33 @@ def withdraw(connection: Connection, chunk: Chunk, moved: Mapping[str, str]) -> 
 
 
 def parameters_of(call: Call, redactor: Redactor) -> str | None:
-    """The JSON of the call's input as it may be stored; None when there is none, or none may be kept."""
+    """The JSON of the call's input as it may be stored; None when there is none, or none may be kept.
+
+    At the lowest privacy level that is a JSON string, the file that the call touches: `reconcile` knows it by that.
+    """
     raw = call.parameters
-    if redactor.level is PrivacyLevel.MINIMAL or raw in (b"", b"{}", b"null"):
+    if redactor.level is PrivacyLevel.MINIMAL:
+        return _file_name(call, redactor)
+    if raw in (b"", b"{}", b"null"):
         return None
     if len(raw) < SMALL and b"\\u" not in raw and not may_contain_secret(raw):
         return raw.decode(errors="replace")
     try:
         value: Any = json.loads(raw)
     except (ValueError, RecursionError):
-        return redactor.text(raw.decode(errors="replace"))
+        return None
     return to_json(redactor.value(value), inf_nan_mode="strings").decode()
+
+
+def _file_name(call: Call, redactor: Redactor) -> str | None:
+    if call.tool_name not in FILE_TOOLS:
+        return None
+    try:
+        value = json.loads(call.parameters)
+    except (ValueError, RecursionError):
+        return None
+    path = value.get(FILE_TOOLS[call.tool_name][1]) if isinstance(value, dict) else None
+    return to_json(redactor.text(path)).decode() if isinstance(path, str) else None
 
 
 def _name(connection: Connection, session_uuid: str, tool_use_id: str) -> str | None:

@@ -116,7 +116,9 @@ class Calls:
         ]
         # What began and ended in one batch never was in tool_running.
         closed = [key for key in self._closed if key not in self._begun]
+        reported = [key for key, row in self._finished.items() if row[-1] != CallSource.INFERRED]
         return [
+            Write(statements.REPORTED_LATE, reported),
             Write(statements.TOOL_USAGE, list(self._finished.values())),
             Write(statements.CALL_OPENED, opened),
             Write(statements.CALL_CLOSED, closed),

@@ -14,7 +14,7 @@ from tasks.events import Event, Parsed, Rejected, parse_event
 from tasks.events.models import PermissionDenied, PostToolBatch, PostToolUse, PostToolUseFailure, StopFailure, ToolEvent
 from tasks.redaction import Redactor, may_contain_secret
 from tasks.spool import SpoolFile
-from tasks.words import ErrorCategory, FileAction, PrivacyLevel
+from tasks.words import FILE_TOOLS, ErrorCategory, FileAction, PrivacyLevel
 
 #: Payloads below this need no cutting: no string and no event in them passes the limits of the privacy level.
 SMALL = 8 << 10
@@ -32,15 +32,6 @@ _COLUMNS = frozenset(
     ("session_id", "hook_event_name", "transcript_path", "cwd", "prompt_id", "agent_id", "tool_name", "tool_use_id",
      "tool_input", "tool_calls", "duration_ms", "permission_mode")
 )  # fmt: skip
-
-_FILE_ACTIONS: Mapping[str, tuple[FileAction, str]] = {
-    "Read": (FileAction.READ, "file_path"),
-    "NotebookRead": (FileAction.READ, "notebook_path"),
-    "Write": (FileAction.WRITE, "file_path"),
-    "Edit": (FileAction.EDIT, "file_path"),
-    "MultiEdit": (FileAction.EDIT, "file_path"),
-    "NotebookEdit": (FileAction.EDIT, "notebook_path"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +180,7 @@ def _digest_success(made: Digest, event: PostToolUse) -> None:
 
 
 def _touched_file(event: PostToolUse, arguments: Mapping[str, Any]) -> tuple[FileAction, str] | None:
-    if (known := _FILE_ACTIONS.get(event.tool_name)) is None:
+    if (known := FILE_TOOLS.get(event.tool_name)) is None:
         return None
     action, parameter = known
     path = arguments.get(parameter)

@@ -19,6 +19,11 @@ INSERT INTO agent_status (timestamp, session_uuid, task_id, agent_id, status, pr
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
+TIME_SPENT = """
+INSERT INTO state_rollup (grain, slot, status, ms) VALUES (?, ?, ?, ?)
+ON CONFLICT (grain, slot, status) DO UPDATE SET ms = ms + excluded.ms
+"""
+
 #: A row of a stronger source replaces one of a weaker source; nothing else ever changes a stored call.
 TOOL_USAGE = """
 INSERT INTO tool_usage (timestamp, session_uuid, task_id, agent_id, agent_type, prompt_id, tool_use_id, tool_name,
@@ -32,6 +37,13 @@ ON CONFLICT (session_uuid, tool_use_id) WHERE tool_use_id IS NOT NULL DO UPDATE 
 WHERE (tool_usage.source = 'inferred' AND excluded.source IN ('batch', 'hook'))
    OR (tool_usage.source = 'transcript' AND excluded.source IN ('batch', 'hook'))
    OR (tool_usage.source = 'batch' AND excluded.source = 'hook')
+"""
+
+#: Before the one above, for hooks' rows: a call that was taken over from the transcript was reported after all.
+REPORTED_LATE = """
+UPDATE reconciliations SET seen = seen + 1, added = added - 1
+WHERE session_uuid = ?1 AND added > 0
+  AND EXISTS (SELECT 1 FROM tool_usage WHERE session_uuid = ?1 AND tool_use_id = ?2 AND source = 'transcript')
 """
 
 #: A start that arrives after its end is no call in flight.
