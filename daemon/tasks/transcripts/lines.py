@@ -44,7 +44,16 @@ class Line(msgspec.Struct, gc=False, rename="camel"):
     session_id: Any = None
     prompt_id: Any = None
     cwd: Any = None
+    request_session_id: Any = None
+    forked_from: Any = None
     message: msgspec.Raw = _NOTHING
+
+    @property
+    def is_copied(self) -> bool:
+        """Another session wrote it first. Clients since about 2.1.300 mark the assistant lines that a fork copies with the
+        session that made the request, and all lines that `/branch` copies; older ones mark nothing."""
+        made_by = self.request_session_id
+        return self.forked_from is not None or (isinstance(made_by, str) and made_by != self.session_id)
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -136,6 +145,7 @@ def message_in(line: Line, body: _Body, timestamp: int, prompt_id: str | None) -
     creation, server = usage.get("cache_creation"), usage.get("server_tool_use")
     written = creation if isinstance(creation, dict) else {}
     short, long = _count(written.get("ephemeral_5m_input_tokens")), _count(written.get("ephemeral_1h_input_tokens"))
+    # Clients before the second price gave only the sum; what no part accounts for has the lower price.
     unsaid = _count(usage.get("cache_creation_input_tokens")) - short - long
     return Message(
         message_id,
@@ -149,12 +159,13 @@ def message_in(line: Line, body: _Body, timestamp: int, prompt_id: str | None) -
         long,
         _count(server.get("web_search_requests")) if isinstance(server, dict) else 0,
         _modifiers(usage),
+        line.is_copied,
     )
 
 
 def joined(earlier: Message, later: Message) -> Message:
     """One message of two lines with the same id: the usage is that of the line with more output, whole."""
-    best = later if later.output_tokens > earlier.output_tokens else earlier
+    best = later if later.weight > earlier.weight else earlier
     first = min(earlier.timestamp, later.timestamp)
     copied = earlier.copied and later.copied
     if best.timestamp == first and best.prompt_id == earlier.prompt_id and best.copied == copied:

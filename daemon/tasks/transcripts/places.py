@@ -38,7 +38,10 @@ def agent_of(path: Path) -> str | None:
 
 
 def find(projects: Path) -> list[TranscriptFile]:
-    """All transcripts in the client's folder, by path. Nothing when there is no such folder; what vanishes is left out."""
+    """All transcripts in the client's folder, in the order of their paths' text, so a main agent's before its subagents'.
+
+    Nothing when there is no such folder; what vanishes meanwhile is left out.
+    """
     found = []
     for project in _entries(projects):
         if project.is_dir():
@@ -47,7 +50,7 @@ def find(projects: Path) -> list[TranscriptFile]:
                     found.append(file)
                 elif not entry.name.endswith(_SUFFIX) and entry.is_dir():
                     found += _subagents(Path(entry.path))
-    return sorted(found, key=lambda file: file.path)
+    return sorted(found, key=lambda file: str(file.path))
 
 
 def of_session(transcript_path: Path) -> list[TranscriptFile]:

@@ -16,8 +16,9 @@ CHUNK = 4 << 20
 LINE_LIMIT = 64 << 20
 #: Bytes before an offset that tell whether a file was rewritten.
 ANCHOR = 512
-#: Bytes of a file in which a first time is looked for.
-_PEEK = 16 << 20
+#: Bytes of a file in which its birth is looked for.
+_PEEK = 64 << 20
+_PEEK_BLOCK = 64 << 10
 
 
 def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = False) -> Chunk:
@@ -50,7 +51,7 @@ def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = Fa
         session_uuid=reading.session_uuid,
         agent_id=agent_of(path),
         cwd=reading.cwd,
-        began_at=reading.began_at,
+        began_at=reading.birth.at,
         last_at=reading.last_at,
         bad_lines=bad,
         size=consumed,
@@ -60,16 +61,53 @@ def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = Fa
 
 
 def peek(path: Path) -> int | None:
-    """Milliseconds of the file's first line that has a time; None when none has."""
-    position = Position()
-    while position.offset < _PEEK:
-        chunk = read(path, position, limit=1 << 16, final=True)
-        if chunk.began_at is not None:
-            return chunk.began_at
-        if chunk.done:
-            break
-        position = chunk.position
-    return None
+    """Milliseconds when the file itself was begun: of two with the same unmarked message, the smaller one is the original.
+
+    Copies keep the time of the original, so it is that of the first line behind those that are marked as copied; without
+    marks the first time in the file: what a client in print mode writes before it copies. The same at any size of the
+    file, unless it still holds nothing but copies. None when no line has a time. Errors as those of `read`.
+    """
+    birth = _Birth()
+    with _open(path) as file:
+        offset = 0
+        while offset < _PEEK and not birth.is_sure:
+            data, consumed, _, done = _take(file, offset, _PEEK_BLOCK, final=True)
+            for raw in data.split(b"\n"):
+                for line in lines.parse(raw)[0]:
+                    birth.add(line, lines.milliseconds(line.timestamp))
+            offset += consumed
+            if done:
+                break
+    return birth.at
+
+
+class _Birth:
+    """When a file was begun, from its first lines on."""
+
+    def __init__(self) -> None:
+        self.is_sure = False
+        self._first: int | None = None
+        self._copied: int | None = None
+        self._own: int | None = None
+
+    @property
+    def at(self) -> int | None:
+        if self._copied is None:
+            return self._first
+        return max(self._copied, self._first or 0) if self._own is None else self._own
+
+    def add(self, line: lines.Line, timestamp: int | None) -> None:
+        if self.is_sure or timestamp is None:
+            return
+        if self._first is None:
+            self._first = timestamp
+        if line.is_copied:
+            self._copied, self._own = timestamp, None
+        elif line.type == "assistant":
+            # Copies stand before everything that the session said itself.
+            self.is_sure = True
+        if not line.is_copied and self._own is None:
+            self._own = timestamp
 
 
 class _Reading:
@@ -83,7 +121,7 @@ class _Reading:
         self.latest = position.last_at
         self.session_uuid: str | None = None
         self.cwd: str | None = None
-        self.began_at: int | None = None
+        self.birth = _Birth()
         self.last_at: int | None = None
         self._mtime = mtime
 
@@ -104,14 +142,15 @@ class _Reading:
             if message is not None:
                 known = self.messages.get(message.message_id)
                 self.messages[message.message_id] = lines.joined(known, message) if known else message
-                for call in lines.calls_in(body, message, timestamp):
-                    self.calls.setdefault(call.tool_use_id, call)
+                if not message.copied:
+                    for call in lines.calls_in(body, message, timestamp):
+                        self.calls.setdefault(call.tool_use_id, call)
 
     def _time(self, line: lines.Line) -> int:
         timestamp = lines.milliseconds(line.timestamp)
         if timestamp is None:
             return self.latest if self.latest is not None else self._mtime
-        self.began_at = timestamp if self.began_at is None else min(self.began_at, timestamp)
+        self.birth.add(line, timestamp)
         self.last_at = timestamp if self.last_at is None else max(self.last_at, timestamp)
         self.latest = timestamp if self.latest is None else max(self.latest, timestamp)
         return timestamp

@@ -22,13 +22,24 @@ class Message:
     web_searches: int
     #: '' or sorted words that change the price: "batch fast geo_us"
     modifiers: str = ""
-    #: the line says that another session wrote it first: it never takes the credit from a line that does not
+    #: each of its lines is marked as another session's: it never takes the credit from one that is not. Older clients mark
+    #: nothing; there the file with the smaller `peek` has the original.
     copied: bool = False
+
+    @property
+    def weight(self) -> tuple[int, int, int, int, int, int, str, str]:
+        """Of several lines of one message the one with the greatest weight counts, whole: in the first place, that with most
+        output. A total order, so that it does not matter which line is read first.
+        """
+        return (
+            self.output_tokens, self.input_tokens, self.cache_read_tokens, self.cache_write_5m_tokens,
+            self.cache_write_1h_tokens, self.web_searches, self.model, self.modifiers,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call that the client was asked for. Tools that the API runs itself are none."""
+    """One tool call that the client was asked for. Tools that the API runs itself are none, nor are copies that are marked."""
 
     tool_use_id: str
     tool_name: str
@@ -84,8 +95,9 @@ class Chunk:
     agent_id: str | None
     #: of the first line that names one
     cwd: str | None
-    #: earliest and latest time that stood in a line, milliseconds; None: in no line
+    #: milliseconds; of a chunk at 0 what `peek` says, as far as the chunk reaches, else the first time in it; None: no time
     began_at: int | None
+    #: latest time that stood in a line, milliseconds; None: in no line
     last_at: int | None
     #: lines that are not JSON objects, and those above LINE_LIMIT
     bad_lines: int
