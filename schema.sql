@@ -313,6 +313,7 @@ CREATE TABLE messages (
     cache_write_1h_tokens  INTEGER NOT NULL,
     web_searches           INTEGER NOT NULL,
     modifiers              TEXT NOT NULL DEFAULT '',
+    copied                 INTEGER NOT NULL DEFAULT 0 CHECK (copied IN (0, 1)),  -- its lines are said to be copies
     price_id               INTEGER REFERENCES prices,  -- NULL: unpriced
     cost                   INTEGER,                 -- picodollars; NULL: unpriced
     CHECK ((price_id IS NULL) = (cost IS NULL))

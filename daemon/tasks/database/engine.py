@@ -229,6 +229,11 @@ class SyncDatabase:
         with self._lock:
             self._writer.run(lambda connection: run_writes(connection, writes))
 
+    def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work(connection)` in one transaction and return its result: durable then, undone when it raises."""
+        with self._lock:
+            return self._writer.run(work)
+
     def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         return self._reader.query(statement, parameters)
 

@@ -96,6 +96,7 @@ CREATE TABLE messages (
     cache_write_1h_tokens  INTEGER NOT NULL,
     web_searches           INTEGER NOT NULL,
     modifiers              TEXT NOT NULL DEFAULT '',
+    copied                 INTEGER NOT NULL DEFAULT 0 CHECK (copied IN (0, 1)),
     price_id               INTEGER REFERENCES prices,
     cost                   INTEGER,
     CHECK ((price_id IS NULL) = (cost IS NULL))
