@@ -1,5 +1,7 @@
-"""How a span of time is made of the slots that schema.sql keeps roll-ups for. Pure."""
+"""How a span of time is made of the slots that schema.sql keeps roll-ups for, and what their histograms say. Pure."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +12,11 @@ DAY = 24 * HOUR
 #: Slot lengths of tool_rollup and error_rollup, and of duration_rollup; see rollup_grain in schema.sql. Each divides the next.
 GRAINS = (MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 DURATION_GRAINS = (HOUR, 6 * HOUR, DAY)
+#: Those of use_rollup (but for all-time ones), file_rollup and state_rollup.
+COARSE_GRAINS = (HOUR, DAY)
+
+#: No agent is in one state for longer, in milliseconds: what looks like it is a clock that was set.
+LONGEST_STATE = 366 * DAY
 
 #: The rows that no roll-up of schema.sql holds yet, at most about a thousand. To be asked in one statement with the roll-ups.
 UNROLLED_CALLS = "id > (SELECT upto FROM rolled WHERE source = 'tool_usage')"
@@ -59,6 +66,39 @@ def end_of(until: int | None, finest: int = MINUTE) -> int:
 def span_clause(slots: Sequence[Slots]) -> str:
     """The rows of a CTE `span (grain, first, last)`. Numbers only, nothing to bind."""
     return ", ".join(f"({grain}, {first}, {last})" for grain, first, last in slots) or "(0, 0, -1)"
+
+
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """Linear interpolation between the closest ranks (Hyndman and Fan's type 7) of a sorted, non-empty sequence."""
+    position = (len(ordered) - 1) * part
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def histogram_percentile(histogram: Sequence[tuple[int, float]], part: float) -> float:
+    """The percentile from (bucket, calls), buckets ascending, taking the calls of one bucket as spread over it evenly."""
+    reached: list[float] = []
+    total = 0.0
+    for _, count in histogram:
+        total += count
+        reached.append(total)
+    index = min(bisect_left(reached, total * part), len(histogram) - 1)
+    bucket, count = histogram[index]
+    before = reached[index] - count
+    within = (total * part - before) / count if count else 0.0
+    lower, upper = bucket_bounds(bucket)
+    return lower + (upper - lower) * within
+
+
+def bucket_bounds(bucket: int) -> tuple[float, float]:
+    """The durations, in milliseconds, that bucket `bucket` of duration_rollup holds; see schema.sql."""
+    return (0.0 if bucket == 0 else _third_octave(bucket - 1)), _third_octave(bucket)
+
+
+def _third_octave(step: int) -> float:
+    """2^(step/3), rounded as in schema.sql."""
+    return float(1 << step // 3) * (1.0, 1.2599210498948732, 1.5874010519681994)[step % 3]
 
 
 #: The end of time: year 5138, in milliseconds.

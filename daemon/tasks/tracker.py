@@ -3,8 +3,7 @@
 import math
 import os
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic_core import to_json
@@ -14,7 +13,16 @@ from tasks.categories import categorize
 from tasks.config import load, secret_key
 from tasks.database import Row, SyncDatabase, Write
 from tasks.redaction import Redactor
-from tasks.rollups import DURATION_GRAINS, HOUR, UNROLLED_CALLS, cover, end_of, span_clause
+from tasks.rollups import (
+    DURATION_GRAINS,
+    HOUR,
+    UNROLLED_CALLS,
+    cover,
+    end_of,
+    histogram_percentile,
+    percentile,
+    span_clause,
+)
 from tasks.words import CallSource, PrivacyLevel
 
 #: Up to this many timed calls percentiles are exact; beyond, they come from the histogram (steps of 26 %, interpolated).
@@ -222,39 +230,6 @@ def _estimated(query: Query, since: int, until: int | None) -> dict[str, tuple[f
     for tool, bucket, count in query(_HISTOGRAM.format(span=span_clause(slots), unrolled=UNROLLED_CALLS), edge):
         histograms.setdefault(tool, []).append((bucket, count))
     return {tool: (histogram_percentile(h, 0.5), histogram_percentile(h, 0.95)) for tool, h in histograms.items()}
-
-
-def percentile(ordered: Sequence[float], part: float) -> float:
-    """Linear interpolation between the closest ranks (Hyndman and Fan's type 7) of a sorted, non-empty sequence."""
-    position = (len(ordered) - 1) * part
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
-
-
-def histogram_percentile(histogram: Sequence[tuple[int, float]], part: float) -> float:
-    """The percentile from (bucket, calls), buckets ascending, taking the calls of one bucket as spread over it evenly."""
-    reached: list[float] = []
-    total = 0.0
-    for _, count in histogram:
-        total += count
-        reached.append(total)
-    index = min(bisect_left(reached, total * part), len(histogram) - 1)
-    bucket, count = histogram[index]
-    before = reached[index] - count
-    within = (total * part - before) / count if count else 0.0
-    lower, upper = bucket_bounds(bucket)
-    return lower + (upper - lower) * within
-
-
-def bucket_bounds(bucket: int) -> tuple[float, float]:
-    """The durations, in milliseconds, that bucket `bucket` of duration_rollup holds; see schema.sql."""
-    return (0.0 if bucket == 0 else _third_octave(bucket - 1)), _third_octave(bucket)
-
-
-def _third_octave(step: int) -> float:
-    """2^(step/3), rounded as in schema.sql."""
-    return float(1 << step // 3) * (1.0, 1.2599210498948732, 1.5874010519681994)[step % 3]
 
 
 def _at_most(value: float | None, longest: float | None) -> float | None:

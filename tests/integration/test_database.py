@@ -27,8 +27,7 @@ from tasks.database import (
 )
 from tasks.database.migrations import APPLICATION_ID, VERSION
 from tasks.errors import SchemaTooNew, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from tasks.rollups import DURATION_GRAINS, GRAINS
-from tasks.tracker import bucket_bounds
+from tasks.rollups import DURATION_GRAINS, GRAINS, bucket_bounds
 
 COUNT = (
     "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"

@@ -27,3 +27,31 @@ def since(*, days: float | None = None, hours: float | None = None, now: int | N
         raise ValueError(f"{name} = {value}: a number above 0 is needed")
     current = now_ms() if now is None else now
     return max(0, current - round(min(value * unit, current)))
+
+
+_ROWS = {
+    "tool_usage": """
+SELECT (SELECT total(calls) FROM tool_rollup WHERE grain = :grain AND slot = :slot)
+     > (SELECT count(*) FROM tool_usage WHERE timestamp >= :begin AND timestamp < :end
+        AND id <= (SELECT upto FROM rolled WHERE source = 'tool_usage'))
+""",
+    "files": """
+SELECT (SELECT total(reads + writes + edits) FROM file_rollup WHERE grain = :grain AND slot = :slot)
+     > (SELECT count(*) FROM files WHERE timestamp >= :begin AND timestamp < :end
+        AND id <= (SELECT upto FROM rolled WHERE source = 'files'))
+""",
+}
+
+
+def settled(query: Query, since: int, grain: int, *, source: str = "tool_usage") -> int:
+    """`since`; or, when rows of the slot that it lies in were deleted, the beginning of that slot.
+
+    A span begins to the millisecond where its rows are still there to tell. Where they are not, its first slot counts
+    whole: rather too much than silently too little.
+    """
+    slot, into = divmod(since, grain)
+    if into == 0:
+        return since
+    begin = slot * grain
+    gone = query(_ROWS[source], {"grain": grain, "slot": slot, "begin": begin, "end": begin + grain})[0][0]
+    return begin if gone else since

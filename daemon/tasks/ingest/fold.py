@@ -10,6 +10,7 @@ from tasks.ingest import origins, statements
 from tasks.ingest.calls import Calls
 from tasks.ingest.digest import CallDigest, Digest, Failure
 from tasks.ingest.sessions import COLUMNS, OpenCall, SessionState, is_straggler, may_change
+from tasks.ingest.spent import TimeSpent
 from tasks.words import CallSource, SessionStatus
 
 #: A UserPromptSubmit that the client wrote itself, when background work finished.
@@ -44,6 +45,7 @@ class Fold:
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _changed: dict[str, SessionState] = field(default_factory=dict)
     _status: list[tuple[Any, ...]] = field(default_factory=list)
+    _spent: TimeSpent = field(default_factory=TimeSpent)
     _calls: Calls = field(default_factory=Calls)
     _subagents: list[Write] = field(default_factory=list)
 
@@ -71,6 +73,7 @@ class Fold:
             Write(statements.EVENT, self._events),
             Write(statements.SESSION, [tuple(getattr(s, name) for name in COLUMNS) for s in self._changed.values()]),
             Write(statements.STATUS_CHANGE, self._status),
+            self._spent.write(),
             *self._calls.writes(),
             *self._subagents,
         ]
@@ -123,6 +126,7 @@ class Fold:
             state.ended_at = state.end_reason = None
         if state.status != to:
             previous = state.status
+            self._spent.add(previous, state.status_since, at)
             state.status, state.status_since = str(to), at
             state.status_detail = detail
             self._record(state, previous, at, cause, detail)

@@ -87,7 +87,8 @@ _CHANGED_BY_RESUME = ("status", "pid", "process_started", "boot", "ended_at", "e
 COLUMNS = tuple(name for name in SessionState.__slots__ if name not in ("open_calls", "answered", "asked"))
 CALL_COLUMNS = tuple(OpenCall.__slots__)
 
-_OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))
+#: States that no time is counted in.
+OVER = frozenset((SessionStatus.ENDED, SessionStatus.FAILED, SessionStatus.LOST))
 #: What an event that merely shows activity may interrupt. An idle session is woken by new work only, not by the stragglers
 #: of the turn that just ended; a failed or ended one by nothing but a new start or prompt.
 _ROUSED_BY_ACTIVITY = frozenset(
@@ -112,7 +113,7 @@ def may_change(state: SessionState, to: SessionStatus, at: int, trigger: str, no
     if trigger in ("SessionStart", "UserPromptSubmit"):
         return True
     if to is SessionStatus.LOST:
-        return current not in _OVER
+        return current not in OVER
     if to is SessionStatus.ENDED:
         # A turn that failed stays visible after the end that follows it.
         return current not in (SessionStatus.ENDED, SessionStatus.FAILED)
