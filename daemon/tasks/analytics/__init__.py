@@ -4,11 +4,21 @@ The functions take the `query` of a Reader, so that the API, the CLI beside a st
 """
 
 import os
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
 
+from tasks.analytics import agents, files, tools
+from tasks.analytics.agents import StateTime
+from tasks.analytics.costs import CostsOf, DailyCosts, costs_by, daily_costs
+from tasks.analytics.days import Period, chosen_zone, period
 from tasks.analytics.errors import error_rates
-from tasks.analytics.span import Query, since
+from tasks.analytics.files import ContendedFile, FileUse, SessionFile
+from tasks.analytics.span import Query, now_ms, since
+from tasks.analytics.tools import ToolDurations, ToolUse, UseStats
 from tasks.config import load
 from tasks.database import Reader
+from tasks.words import CostDimension
 
 __all__ = ["AnalyticsDB", "Query", "error_rates", "since"]
 
@@ -25,11 +35,122 @@ class AnalyticsDB:
         self._reader = Reader(self._settings.database_file)
         self._query = self._reader.query
 
+    # Tools.
+
+    def get_tool_usage_by_workflow(self, workflow: str, days: float | None = None) -> list[ToolUse]:
+        """Use of the tools by the tasks of a workflow, the most used first: `{"tool_name", "count", "avg_duration" …}`."""
+        return tools.usage_of(self._query, "workflow", workflow, since=since(days=days))
+
+    def get_tool_usage_by_agent_type(self, agent_type: str, days: float | None = None) -> list[ToolUse]:
+        """As by workflow. Of subagents their own type counts; "" is the main agent of a session without a type."""
+        return tools.usage_of(self._query, "agent_type", agent_type, since=since(days=days))
+
+    def get_tool_usage_by_model(self, model: str, days: float | None = None) -> list[ToolUse]:
+        """As by workflow. "" are the calls of which no transcript has told the model."""
+        return tools.usage_of(self._query, "model", model, since=since(days=days))
+
+    def get_tool_usage_by_session(self, session_uuid: str) -> list[ToolUse]:
+        """Use of the tools in a session, over all time, the most used first."""
+        return tools.usage_of(self._query, "session", session_uuid)
+
+    def get_tool_usage_by_task(self, task_id: str) -> list[ToolUse]:
+        """Use of the tools for a task, over all time, the most used first."""
+        return tools.usage_of(self._query, "task", task_id)
+
+    def get_tool_usage(self, days: float | None = None) -> list[ToolUse]:
+        """Use of every tool, the most used first."""
+        return tools.tool_usage(self._query, since=since(days=days))
+
+    def get_tool_durations(
+        self, days: float | None = 7, quantiles: Sequence[float] = tools.QUANTILES, *, hours: float | None = None
+    ) -> list[ToolDurations]:
+        """How long the calls of each tool took, in milliseconds, over the last `days`, or `hours` when given.
+
+        Percentiles of more than 5,000 calls come from a histogram of steps of 26 %, interpolated. Raises ValueError for a
+        quantile that is not between 0 and 1.
+        """
+        begin = since(hours=hours) if hours is not None else since(days=days)
+        return tools.tool_durations(self._query, since=begin, quantiles=quantiles)
+
+    def get_workflow_stats(self, days: float | None = 7) -> list[UseStats]:
+        """Calls and failures by workflow, the one with the most calls first. Calls without a workflow are not in here."""
+        return tools.stats_by(self._query, "workflow", since=since(days=days))
+
+    def get_agent_type_stats(self, days: float | None = 7) -> list[UseStats]:
+        """Calls and failures by type of agent, the one with the most calls first; "": a main agent without a type."""
+        return tools.stats_by(self._query, "agent_type", since=since(days=days))
+
+    def get_model_stats(self, days: float | None = 7) -> list[UseStats]:
+        """Calls and failures by model, the one with the most calls first; "": no transcript has told it."""
+        return tools.stats_by(self._query, "model", since=since(days=days))
+
+    def get_session_stats(self, days: float | None = 7, limit: int = 50) -> list[UseStats]:
+        """All calls of each session that was active, the one with the most calls first."""
+        return tools.session_stats(self._query, since=since(days=days), limit=limit)
+
+    # Files.
+
+    def get_hot_files(self, days: float | None = 7, limit: int = 50, project: str | None = None) -> list[FileUse]:
+        """The files with the most accesses; `project`: only those in this folder."""
+        return files.file_use(self._query, since=since(days=days), limit=limit, project=project)
+
+    def get_rereads(self, days: float | None = 7, limit: int = 50, project: str | None = None) -> list[FileUse]:
+        """The files that agents read most often again, having read them before."""
+        return files.file_use(self._query, since=since(days=days), order="rereads", limit=limit, project=project)
+
+    def get_contended_files(
+        self, days: float | None = 7, limit: int = 20, project: str | None = None
+    ) -> list[ContendedFile]:
+        """The files that several agents changed within 30 minutes, each with the agents and when each changed it last."""
+        return files.contended_files(self._query, since=since(days=days), limit=limit, project=project)
+
+    def get_session_files(self, session_uuid: str, limit: int = 1000) -> list[SessionFile]:
+        """What the agents of a session did with which files, over all time; the most accessed first."""
+        return files.session_files(self._query, session_uuid, limit=limit)
+
+    # Agents.
+
+    def get_agent_time(self, days: float | None = 7) -> dict[str, StateTime]:
+        """Status → seconds that main agents spent in it, and its share; of sessions that were live at once, the sum."""
+        return agents.agent_time(self._query, since=since(days=days))
+
+    def get_session_time(self, session_uuid: str) -> dict[str, StateTime]:
+        """As above, for one session, as far as its changes of status are still stored."""
+        return agents.session_time(self._query, session_uuid)
+
     # Errors.
 
     def get_error_rates(self, days: float = 7) -> dict[str, int]:
         """Failed calls by error category, the most frequent first."""
         return error_rates(self._query, since=since(days=days))
+
+    # Money. Whole local days of `zone` (an IANA name; default: `costs.zone` of the config file), today included.
+
+    def get_daily_costs(self, days: int = 30, *, zone: str | None = None) -> list[DailyCosts]:
+        """What each of the last `days` local days cost, in order, also those without cost."""
+        return daily_costs(self._query, self._period(zone, days=days))
+
+    def get_costs(
+        self,
+        by: str = "model",
+        days: int | None = None,
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        limit: int | None = None,
+        zone: str | None = None,
+    ) -> list[CostsOf]:
+        """What each model, project, session, task, agent_type, workflow or day cost, the highest first; days in order.
+
+        Over the last `days` (default: 30), or from the day `since` to the day `until`, both included.
+        """
+        if by not in tuple(CostDimension):
+            raise ValueError(f"by = {by!r}: one of {', '.join(CostDimension)} is needed")
+        chosen = self._period(zone, days=days, since=since, until=until)
+        return costs_by(self._query, chosen, CostDimension(by), limit=limit)["rows"]
+
+    def _period(self, zone: str | None, **span: Any) -> Period:
+        return period(chosen_zone(zone, self._settings.costs.zone), now_ms(), **span)
 
     def close(self) -> None:
         self._reader.close()
