@@ -3,7 +3,21 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from tasks.api import errors, events, guard, logs, metrics, pool, quarantine, sessions, status, tasks, tools, verdicts
+from tasks.api import (
+    errors,
+    events,
+    guard,
+    logs,
+    metrics,
+    pool,
+    quarantine,
+    sessions,
+    stats,
+    status,
+    tasks,
+    tools,
+    verdicts,
+)
 from tasks.api.context import Context
 from tasks.errors import (
     ImpossibleTransition,
@@ -18,7 +32,7 @@ from tasks.errors import (
 
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
-    quarantine.router, verdicts.router, guard.router,
+    quarantine.router, verdicts.router, guard.router, stats.router,
 )  # fmt: skip
 
 #: The first that fits; every other TasksError is 400.
