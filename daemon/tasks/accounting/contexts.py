@@ -32,6 +32,7 @@ SELECT transcript_id, agent_id, {", ".join(CONTEXT_COLUMNS)} FROM transcripts
 WHERE task_id IS NULL AND session_uuid IN (
     SELECT session_uuid FROM runs UNION SELECT session_uuid FROM tasks
     UNION SELECT session_uuid FROM sessions WHERE task_id IS NOT NULL)
+LIMIT ?
 """
 
 
@@ -67,12 +68,12 @@ def move_context(connection: Connection, transcript_id: int, context: Context) -
     return True
 
 
-def settle_contexts(connection: Connection) -> int:
-    """Move the transcripts whose task became known since they were read. Returns how many. To be called now and then, and
-    when a run ended; runs in the caller's transaction.
+def settle_contexts(connection: Connection, limit: int = 100) -> int:
+    """Move the transcripts whose task became known since they were read, up to `limit` of them. Returns how many: call it
+    again when it was `limit`. To be called now and then, and when a run ended; runs in the caller's transaction.
     """
     moved = 0
-    for transcript_id, agent_id, *columns in connection.execute(_UNSETTLED).fetchall():
+    for transcript_id, agent_id, *columns in connection.execute(_UNSETTLED, (limit,)).fetchall():
         known = Context(*columns)
         base = replace(known, task_id=_task_of(connection, known.session_uuid, thorough=True))
         moved += move_context(connection, transcript_id, _settled(connection, agent_id, None, base, None))

@@ -75,11 +75,13 @@ def account(
     expect: Position,
     redactor: Redactor,
     now: int | None = None,
+    read_at: int | None = None,
 ) -> Accounted:
     """Store what `chunk` tells and how far the file is read, in the caller's transaction.
 
     `began_at`: the file's `rank`. `expect`: the position that the chunk was read from; when the stored one is another by now
-    (another process was faster), nothing is written. `now`: epoch milliseconds.
+    (another process was faster), nothing is written. `now`: epoch milliseconds. `read_at`: from when on hooks get their time
+    to report the calls; None: `now`.
 
     The outcome depends on what the files say and on nothing else, neither on the order of reading nor on the chunks. Of all
     lines with a message's id, the one of the greatest `Message.weight` tells the usage. Of all files with that id, the least
@@ -111,7 +113,8 @@ def account(
         if old is not None and old.holder.context.session_uuid != new.holder.context.session_uuid
     }
     expected.withdraw(connection, chunk, moved)
-    expected.note(connection, transcript_id, file.session_uuid, chunk, changes.owned, now, redactor)
+    waiting = now if read_at is None else read_at
+    expected.note(connection, transcript_id, file.session_uuid, chunk, changes.owned, waiting, redactor)
     return changes.summed()
 
 

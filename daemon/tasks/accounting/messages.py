@@ -115,11 +115,11 @@ def save(connection: Connection, messages: Iterable[Stored]) -> None:
 
 
 def _stored(row: Row, holders: dict[int, Holder]) -> Stored:
-    *values, price_id, picodollars, transcript_id, began_at, path = row[: len(_MESSAGE) + 5]
+    size = len(_MESSAGE)
+    price_id, picodollars, transcript_id, began_at, path = row[size : size + 5]
     if (holder := holders.get(transcript_id)) is None:
-        holder = Holder(transcript_id, began_at, path, Context(*row[len(_MESSAGE) + 5 :]))
-        holders[transcript_id] = holder
-    message = Message(*values[:-1], bool(values[-1]))
+        holder = holders[transcript_id] = Holder(transcript_id, began_at, path, Context(*row[size + 5 :]))
+    message = Message(*row[:size])
     return Stored(message, holder, price_id, picodollars)
 
 
