@@ -60,7 +60,7 @@ def _rules_of(category: ErrorCategory) -> tuple[Rule, ...]:
     return tuple(rule for rule in LINE_RULES if rule[2] is category)
 
 
-_RULES = {category: _rules_of(category) for category in ErrorCategory}
+_RULES: dict[str, tuple[Rule, ...]] = {category: _rules_of(category) for category in ErrorCategory}
 
 
 class Fingerprint(NamedTuple):
@@ -68,6 +68,10 @@ class Fingerprint(NamedTuple):
     id: str
     #: at most 200 characters, on one line
     message: str
+
+    def unsaid(self) -> "Fingerprint":
+        """The same kind, without its message."""
+        return self._replace(message="")
 
 
 def fingerprint(tool_name: str, category: str, error: str) -> Fingerprint:
@@ -134,7 +138,7 @@ def _telling(category: str, body: str, lines: list[str], exit_code: str | None) 
         raised = next((line for line in body[at:].split("\n")[1:] if line and not line[0].isspace()), None)
         if raised is not None:
             return shape(raised)
-    present = [rule for rule in _RULES.get(ErrorCategory(category), ()) if rule[0] in lower]
+    present = [rule for rule in _RULES.get(category, ()) if rule[0] in lower]
     chosen = (
         next((n for n, line in enumerate(lines) if _is_reason(line[:LINE_LIMIT].lower(), present)), None)
         if present

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.database import Write
+from tasks.categories.fingerprints import Fingerprint, fingerprint
+from tasks.database import ERROR_KIND, Write
 from tasks.ingest import statements
 from tasks.ingest.digest import Digest, Failure
 from tasks.ingest.sessions import CALL_COLUMNS, OpenCall, SessionState
@@ -29,6 +30,8 @@ class Calls:
     _begun: set[Key] = field(default_factory=set)
     _closed: set[Key] = field(default_factory=set)
     _files: list[tuple[Any, ...]] = field(default_factory=list)
+    #: fingerprint → message
+    _said: dict[str, str] = field(default_factory=dict)
 
     def begin(self, digest: Digest, state: SessionState) -> bool:
         """A PreToolUse. Whether it begins anything: one that arrives after its result does not, nor does a second one."""
@@ -84,7 +87,8 @@ class Calls:
             (digest.at, event.session_id, state.task_id, event.agent_id, event.agent_type or None, event.prompt_id,
              call.tool_use_id, call.tool_name, parameters, 0 if failure else 1, failure.error if failure else None,
              failure.category if failure else None, digest.duration_ms, digest.tokens,
-             digest.background, source),
+             digest.background, failure.kind.id if failure and failure.kind else None, source),
+            failure.kind if failure else None,
         )  # fmt: skip
         if digest.touched is not None:
             action, path = digest.touched
@@ -102,10 +106,12 @@ class Calls:
                 source, error, category = CallSource.INFERRED, _NOT_ALLOWED, ErrorCategory.USER_REJECTED
             else:
                 source, error, category = CallSource.INFERRED, _NO_RESULT, ErrorCategory.INTERRUPTED
+            kind = fingerprint(call.tool_name, category or "", error or "")
             self._store(
                 source,
                 (call.answered_at or at, call.session_uuid, call.task_id, call.agent_id, call.agent_type, call.prompt_id,
-                 call.tool_use_id, call.tool_name, call.parameters, 0, error, category, None, None, None, source),
+                 call.tool_use_id, call.tool_name, call.parameters, 0, error, category, None, None, None, kind.id, source),
+                kind,
             )  # fmt: skip
 
     def writes(self) -> list[Write]:
@@ -120,12 +126,28 @@ class Calls:
         return [
             Write(statements.REPORTED_LATE, reported),
             Write(statements.TOOL_USAGE, list(self._finished.values())),
+            Write(ERROR_KIND, self._kinds()),
             Write(statements.CALL_OPENED, opened),
             Write(statements.CALL_CLOSED, closed),
             Write(statements.FILE_TOUCHED, self._files),
         ]
 
-    def _store(self, source: CallSource, row: tuple[Any, ...]) -> None:
+    def _kinds(self) -> list[tuple[Any, ...]]:
+        """One row for each kind of failure among the finished calls."""
+        kinds: dict[str, tuple[Any, ...]] = {}
+        for row in self._finished.values():
+            at, session_uuid, tool_name, category, kind = row[0], row[1], row[7], row[11], row[-2]
+            if kind is None:
+                continue
+            if (known := kinds.get(kind)) is not None:
+                kinds[kind] = (*known[:5], min(known[5], at), max(known[6], at))
+            else:
+                kinds[kind] = (kind, tool_name, category, self._said.get(kind), session_uuid, at, at)
+        return list(kinds.values())
+
+    def _store(self, source: CallSource, row: tuple[Any, ...], kind: Fingerprint | None) -> None:
+        if kind is not None and kind.message:
+            self._said.setdefault(kind.id, kind.message)
         key = (row[1], row[6])
         earlier = self._finished.get(key)
         if earlier is None or _STRENGTH[source] > _STRENGTH[earlier[-1]]:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from tasks.categories import categorize
+from tasks.categories.fingerprints import Fingerprint, fingerprint
 from tasks.events import Event, Parsed, Rejected, parse_event
 from tasks.events.models import PermissionDenied, PostToolBatch, PostToolUse, PostToolUseFailure, StopFailure, ToolEvent
 from tasks.redaction import Redactor, may_contain_secret
@@ -26,6 +27,7 @@ LONGEST = 3.2e12
 ERROR_LIMIT = 12_000
 
 _WORD = re.compile(r"[a-z_]{1,40}")
+_INTERRUPTED = "The call was interrupted"
 
 #: Fields with a column of their own, here or in tool_usage.
 _COLUMNS = frozenset(
@@ -38,6 +40,8 @@ _COLUMNS = frozenset(
 class Failure:
     error: str | None
     category: ErrorCategory
+    #: of a failed call: its message is '' where none may be stored
+    kind: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,10 @@ def digest(file: SpoolFile, redactor: Redactor) -> Digest | Rejected:
             _digest_success(made, event)
         elif isinstance(event, PostToolUseFailure):
             category = categorize(event.error, tool_name=event.tool_name, is_interrupt=event.is_interrupt)
-            made.failure = Failure(keep.text(event.error), category)
+            made.failure = keep.failure(event.tool_name, category, event.error)
         elif isinstance(event, PermissionDenied):
             reason = "denied" if event.reason is None else str(event.reason)
-            made.failure = Failure(keep.text(reason), ErrorCategory.BLOCKED)
+            made.failure = keep.failure(event.tool_name, ErrorCategory.BLOCKED, reason)
     elif isinstance(event, StopFailure):
         made.failure = Failure(keep.word(event.error), ErrorCategory.TOOL_ERROR)
     elif isinstance(event, PostToolBatch):
@@ -157,6 +161,10 @@ class _Keeper:
         text = str(value)[:200]
         return text if _WORD.fullmatch(text) else self.text(text)
 
+    def failure(self, tool_name: str, category: ErrorCategory, text: str) -> Failure:
+        kind = fingerprint(tool_name, category, text if self._as_is else self._redactor.ends(text))
+        return Failure(self.text(text), category, kind if self._stores else kind.unsaid())
+
     def text(self, value: str) -> str | None:
         if not self._stores:
             return None
@@ -171,7 +179,8 @@ def _digest_success(made: Digest, event: PostToolUse) -> None:
         if response.get("backgroundTaskId") or response.get("isAsync") is True:
             made.background = "requested" if arguments.get("run_in_background") else "automatic"
         if response.get("interrupted") is True:
-            made.failure = Failure("The call was interrupted", ErrorCategory.INTERRUPTED)
+            kind = fingerprint(event.tool_name, ErrorCategory.INTERRUPTED, _INTERRUPTED)
+            made.failure = Failure(_INTERRUPTED, ErrorCategory.INTERRUPTED, kind)
         tokens = response.get("totalTokens")
         if isinstance(tokens, int) and 0 <= tokens < 1 << 62:
             made.tokens = tokens
@@ -200,7 +209,7 @@ def _batch_failure(call: Any, keep: _Keeper) -> Failure | None:
     """What a batch says of a call beyond doubt: refused by the client, or failed. Denials look like any other text here."""
     response = call.tool_response
     if isinstance(response, str) and response.startswith("<tool_use_error>"):
-        return Failure(keep.text(response), categorize(response, tool_name=call.tool_name))
+        return keep.failure(call.tool_name, categorize(response, tool_name=call.tool_name), response)
     return None
 
 

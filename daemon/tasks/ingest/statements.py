@@ -27,12 +27,13 @@ ON CONFLICT (grain, slot, status) DO UPDATE SET ms = ms + excluded.ms
 #: A row of a stronger source replaces one of a weaker source; nothing else ever changes a stored call.
 TOOL_USAGE = """
 INSERT INTO tool_usage (timestamp, session_uuid, task_id, agent_id, agent_type, prompt_id, tool_use_id, tool_name,
-                        parameters, success, error, error_category, duration_ms, tokens, background, source)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        parameters, success, error, error_category, duration_ms, tokens, background, fingerprint, source)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (session_uuid, tool_use_id) WHERE tool_use_id IS NOT NULL DO UPDATE SET
     timestamp = excluded.timestamp, success = excluded.success, error = excluded.error,
     error_category = excluded.error_category, duration_ms = excluded.duration_ms, tokens = excluded.tokens,
-    background = excluded.background, source = excluded.source, task_id = coalesce(excluded.task_id, task_id),
+    background = excluded.background, fingerprint = excluded.fingerprint, source = excluded.source,
+    task_id = coalesce(excluded.task_id, task_id),
     parameters = coalesce(excluded.parameters, parameters)
 WHERE (tool_usage.source = 'inferred' AND excluded.source IN ('batch', 'hook'))
    OR (tool_usage.source = 'transcript' AND excluded.source IN ('batch', 'hook'))

@@ -14,6 +14,7 @@ __all__ = ["EVENT_LIMIT", "STRING_LIMIT", "Redactor", "may_contain_secret"]
 STRING_LIMIT = 8 * 1024  # bytes of UTF-8 of one string at level default
 EVENT_LIMIT = 64 * 1024  # bytes of UTF-8 of all strings, keys and numbers of one event at level default
 BUDGET = 0.050  # seconds of processor time per event: a busy machine is no reason to lose one
+_END = 3_000  # characters of either end of a long text that tell why something failed
 _OVERLAP = 4 * 1024  # characters behind the cut that are redacted too, so that a secret on the cut is seen whole
 _CHUNK = 64 * 1024  # characters redacted between two looks at the clock
 _LONGEST_LINE = 512 * 1024  # characters; a longer line cannot be redacted in time
@@ -59,6 +60,13 @@ class Redactor:
     def text(self, value: str) -> str:
         """`value` without secrets, NUL and lone surrogates, at most 8 KiB of UTF-8 unless the level is `full`."""
         return self._text(value, _Walk(time.thread_time() + BUDGET, STRING_LIMIT, redacts=True))
+
+    def ends(self, value: str) -> str:
+        """`text` of `value`; of what is too long for that, both ends: programs say why they failed first or last."""
+        kept = self.text(value)
+        if not self._cuts or len(value) <= 2 * _END or not kept.endswith("]"):
+            return kept
+        return f"{kept[:_END]}\n{self.text(value[-_END - _OVERLAP :])[-_END:]}"
 
     def value(self, obj: object, *, raw: bytes | None = None) -> object:
         """A JSON value with the same done to every string and key, and the values of secret-looking keys replaced.
