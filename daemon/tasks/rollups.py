@@ -1,9 +1,11 @@
 """How a span of time is made of the slots that schema.sql keeps roll-ups for, and what their histograms say. Pure."""
 
+import json
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 MINUTE = 60_000  # milliseconds
 HOUR = 60 * MINUTE
@@ -66,6 +68,18 @@ def end_of(until: int | None, finest: int = MINUTE) -> int:
 def span_clause(slots: Sequence[Slots]) -> str:
     """The rows of a CTE `span (grain, first, last)`. Numbers only, nothing to bind."""
     return ", ".join(f"({grain}, {first}, {last})" for grain, first, last in slots) or "(0, 0, -1)"
+
+
+def rows_since(query: Callable[[str], list[tuple[Any, ...]]]) -> int:
+    """From this time on (epoch milliseconds, a whole hour) all rows are there; of earlier ones roll-ups alone may be left."""
+    rows = query("SELECT value FROM daemon_state WHERE name = 'retention'")
+    return int(json.loads(rows[0][0]).get("rows_since", 0)) if rows else 0
+
+
+def widened(since: int, kept: int, finest: int = MINUTE) -> int:
+    """Where a span that begins at `since` has to begin when rows before `kept` are gone: at its first slot, whole, because
+    nothing else tells of a part of it."""
+    return since if since >= kept else since // finest * finest
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:

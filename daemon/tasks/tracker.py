@@ -10,8 +10,9 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from tasks.categories import categorize
+from tasks.categories.fingerprints import fingerprint
 from tasks.config import load, secret_key
-from tasks.database import Row, SyncDatabase, Write
+from tasks.database import ERROR_KIND, Row, SyncDatabase, Write
 from tasks.redaction import Redactor
 from tasks.rollups import (
     DURATION_GRAINS,
@@ -21,7 +22,9 @@ from tasks.rollups import (
     end_of,
     histogram_percentile,
     percentile,
+    rows_since,
     span_clause,
+    widened,
 )
 from tasks.words import CallSource, PrivacyLevel
 
@@ -35,9 +38,9 @@ Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 _RECORD = """
 INSERT INTO tool_usage (timestamp, session_uuid, task_id, tool_name, parameters, success, error, error_category,
-                        duration_ms, tokens, screenshot_path, source)
+                        duration_ms, tokens, screenshot_path, source, fingerprint)
 VALUES (:timestamp, :session_uuid, :task_id, :tool_name, :parameters, :success, :error, :error_category,
-        :duration_ms, :tokens, :screenshot_path, :source)
+        :duration_ms, :tokens, :screenshot_path, :source, :fingerprint)
 """
 
 # Slots come from the roll-ups, the part of a minute before the first of them and what is not rolled yet from the rows.
@@ -153,8 +156,16 @@ class ToolUsageTracker:
             "tokens": tokens,
             "screenshot_path": None if screenshot_path is None else os.fspath(screenshot_path),
             "source": CallSource.API,
+            "fingerprint": None,
         }
-        self._database.apply([Write.one(_RECORD, row)])
+        writes = []
+        if category is not None:
+            kind = fingerprint(tool_name, category, self._redactor.ends(error or ""))
+            message = None if self._redactor.level is PrivacyLevel.MINIMAL else kind.message or None
+            row["fingerprint"] = kind.id
+            at = row["timestamp"]
+            writes.append(Write.one(ERROR_KIND, (kind.id, tool_name, category, message, session_uuid, at, at)))
+        self._database.apply([Write.one(_RECORD, row), *writes])
 
     def get_tool_stats(self, hours: float = 24) -> dict[str, ToolStats]:
         """Statistics by tool over the last `hours`, the most used tool first. Raises ValueError unless `hours` is above 0."""
@@ -190,8 +201,11 @@ def _plain(value: Any) -> Any:
 def tool_stats(query: Query, *, since: int, until: int | None = None) -> dict[str, ToolStats]:
     """Statistics by tool from `since` to the end of the minute of `until` (epoch milliseconds; None: no end).
 
-    The cost grows with the span, not with the calls.
+    The cost grows with the span, not with the calls. Where the rows are pruned, `since` is the beginning of its minute, and
+    percentiles come from the histogram.
     """
+    kept = rows_since(lambda statement: query(statement, {}))
+    asked, since = since, widened(since, kept)
     start, slots = cover(since, until)
     span = span_clause(slots)
     edge = {"since": since, "start": start, "end": end_of(until)}
@@ -199,7 +213,7 @@ def tool_stats(query: Query, *, since: int, until: int | None = None) -> dict[st
     errors: dict[str, dict[str, int]] = {}
     for tool, category, count in query(_ERRORS.format(span=span, unrolled=UNROLLED_CALLS), edge):
         errors.setdefault(tool, {})[category] = count
-    few = sum(row[3] for row in calls) <= EXACT_LIMIT
+    few = asked >= kept and sum(row[3] for row in calls) <= EXACT_LIMIT
     percentiles = (_exact if few else _estimated)(query, since, until)
     stats: dict[str, ToolStats] = {}
     for tool, count, successes, timed, total, longest in calls:

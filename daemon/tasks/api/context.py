@@ -9,6 +9,7 @@ from typing import Any
 from tasks.config import Settings
 from tasks.database import Database
 from tasks.ingest import Ingest
+from tasks.retention import State
 from tasks.runner import Dispatcher
 from tasks.spool import Quarantine, Spool
 
@@ -58,5 +59,7 @@ class Context:
     session_counts: dict[str, int] = field(default_factory=dict)
     #: the last known numbers of tasks, likewise
     task_counts: dict[str, Any] = field(default_factory=dict)
+    #: what was last known to be kept; None: nothing yet
+    retention: State | None = None
     #: runs tasks; None: this daemon does not
     dispatcher: Dispatcher | None = None

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from tasks import history
+from tasks import history, retention
 from tasks.api.access import Ctx
 from tasks.api.context import Context
 from tasks.api.pool import PoolSummary
@@ -67,6 +68,24 @@ class TaskCounts(BaseModel):
     conflicts: list[str]
 
 
+class RetentionStatus(BaseModel):
+    #: epoch milliseconds of the oldest event or call that has, or may have, its body, and of the oldest one at all
+    oldest_body: int | None
+    oldest_row: int | None
+    #: statistics of times before this come from roll-ups alone; 0: no row was pruned yet
+    rows_since: int
+    database_bytes: int
+    #: of these, not in use
+    free_bytes: int
+    #: whether space that is not in use goes back to the disk by itself
+    shrinks: bool
+    #: bytes by which the database is larger than retention.max_bytes although nothing is left to prune
+    short_by: int
+    #: ever
+    pruned_rows: int
+    pruned_bodies: int
+
+
 class Status(BaseModel):
     daemon: DaemonStatus
     spool: SpoolStatus
@@ -76,6 +95,8 @@ class Status(BaseModel):
     tasks: TaskCounts
     #: null: this daemon runs no tasks
     pool: PoolSummary | None
+    #: null: the database has not answered yet
+    retention: RetentionStatus | None
     watcher: str
 
 
@@ -113,6 +134,7 @@ async def read_status(ctx: Ctx) -> Status:
         sessions=ctx.session_counts,
         tasks=TaskCounts(**ctx.task_counts or _NO_TASKS),
         pool=None if ctx.dispatcher is None else PoolSummary.model_validate(ctx.dispatcher.pool()),
+        retention=None if ctx.retention is None else RetentionStatus(**dataclasses.asdict(ctx.retention)),
         watcher=ctx.watcher(),
     )
 
@@ -122,10 +144,11 @@ async def _count(ctx: Context) -> None:
     # The last known numbers are better than a late answer.
     with contextlib.suppress(TimeoutError, StoreError):
         async with asyncio.timeout(COUNT_TIMEOUT):
-            ctx.session_counts, ctx.task_counts = await ctx.database.read(
+            ctx.session_counts, ctx.task_counts, ctx.retention = await ctx.database.read(
                 lambda reader: (
                     history.session_counts(reader.query, now=now),
                     history.task_counts(reader.query, now=now),
+                    retention.state(reader.query),
                 )
             )
 

@@ -1,5 +1,6 @@
 """Answers for when no daemon runs: from the database file, read-only, in the shape of the API's."""
 
+import dataclasses
 import json
 import os
 import time
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks import analytics, history, rollups, tracker
+from tasks import analytics, history, retention, rollups, tracker
 from tasks.cli.questions import Question
 from tasks.client import START_HINT, DaemonSilent
 from tasks.config import Settings
@@ -76,9 +77,10 @@ def _why(found: dict[str, Any]) -> str | None:
 
 
 def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
-    """`daemon` and `pool` are null; `ingest` and `tasks` too when there is no database. `silence` is why no daemon answered."""
+    """`daemon` and `pool` are null; `ingest`, `tasks` and `retention` too when there is no database. `silence` is why no
+    daemon answered."""
     _require_access(settings)
-    ingest, tasks, sessions = None, None, dict.fromkeys(map(str, SessionStatus), 0)
+    ingest, tasks, kept, sessions = None, None, None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
         with reading(settings) as reader:
             counters: dict[str, int] = dict(map(tuple, reader.query("SELECT name, value FROM counters")))
@@ -90,6 +92,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
             }
             sessions = history.session_counts(reader.query, now=_now())
             tasks = history.task_counts(reader.query, now=_now())
+            kept = dataclasses.asdict(retention.state(reader.query))
     return {
         "daemon": None,
         "spool": spool_status(settings),
@@ -97,6 +100,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
         "sessions": sessions,
         "tasks": tasks,
         "pool": None,
+        "retention": kept,
         "watcher": "not answering" if isinstance(silence, DaemonSilent) else "not running",
     }
 

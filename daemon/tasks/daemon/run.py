@@ -30,6 +30,7 @@ from tasks.install.programs import find_client
 from tasks.manager import TaskManager
 from tasks.notify import Notifier
 from tasks.redaction import Redactor
+from tasks.retention import Pruner
 from tasks.runner import Dispatcher, Parts
 from tasks.spool import Doorbell, Quarantine, Spool
 from tasks.supervisor import INTERVAL, Supervisor
@@ -44,6 +45,8 @@ STALE_AFTER = 20.0
 #: Seconds that a last look at the spool may take, closing everything after it, and ending after a bug.
 STOP_TIMEOUT, CLOSE_TIMEOUT, CRASH_TIMEOUT = 10.0, 10.0, 4.0
 HOUSEKEEPING_INTERVAL = 3600.0
+#: Seconds between two rounds of pruning, and after one that failed.
+PRUNE_INTERVAL, PRUNE_RETRY = 900.0, 60.0
 BACKUP_INTERVAL = 86_400.0
 #: Open files asked for; agents, sockets and the spool need some.
 OPEN_FILES = 8192
@@ -169,6 +172,7 @@ class Daemon:
                 "tasks": self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher),
                 "merges": self._retry_merges(dispatcher),
                 "housekeeping": self._housekeeping(database, quarantine),
+                "retention": self._prune(Pruner(settings, database)),
                 "watchdog": self._feed_watchdog(database, ingest),
                 "stop": self._wait_for_stop(),
             }
@@ -304,6 +308,17 @@ class Daemon:
                 # A full disk is reported by the ingester; housekeeping tries again in an hour.
                 log.warning("housekeeping failed error=%s", error)
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+
+    async def _prune(self, pruner: Pruner) -> None:
+        """Not under the watchdog: a year's backlog takes its time, in steps that nobody waits for."""
+        while True:
+            try:
+                await pruner.run()
+                interval = PRUNE_INTERVAL
+            except (TasksError, OSError) as error:
+                log.warning("pruning failed, it goes on later error=%s", error)
+                interval = PRUNE_RETRY
+            await asyncio.sleep(interval)
 
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()
