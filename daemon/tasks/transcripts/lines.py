@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,6 +29,8 @@ _BEGINNING = re.compile(rb'(?<=\})\{"|(?!\A)\{"parentUuid":')
 _GLUED = 8
 #: A backslash that stands for itself, a pair of surrogates, and one surrogate alone.
 _SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
+#: milliseconds: 2001 and 2100; what is outside is no time of an answer
+_EARLIEST, _LATEST = 978_307_200_000, 4_102_444_800_000
 _GEO = re.compile(r"[^a-z0-9]+")
 #: of inference_geo, where no surcharge is
 _NO_GEO = frozenset({"", "global", "not_available"})
@@ -53,7 +55,31 @@ class Line(msgspec.Struct, gc=False, rename="camel"):
         """Another session wrote it first. Clients since about 2.1.300 mark the assistant lines that a fork copies with the
         session that made the request, and all lines that `/branch` copies; older ones mark nothing."""
         made_by = self.request_session_id
-        return self.forked_from is not None or (isinstance(made_by, str) and made_by != self.session_id)
+        return self.forked_from is not None or (made_by is not None and made_by != self.session_id)
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=TOKEN_LIMIT)]
+
+
+class _Written(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: _Count = 0
+    ephemeral_1h_input_tokens: _Count = 0
+
+
+class _Served(msgspec.Struct, gc=False):
+    web_search_requests: _Count = 0
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: _Count = 0
+    output_tokens: _Count = 0
+    cache_read_input_tokens: _Count = 0
+    cache_creation_input_tokens: _Count = 0
+    cache_creation: _Written | None = None
+    server_tool_use: _Served | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -76,6 +102,7 @@ class _Block(msgspec.Struct, gc=False):
 
 _decode_line = msgspec.json.Decoder(Line).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
 _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -115,7 +142,7 @@ def _pieces(raw: bytes) -> Iterator[Line]:
 
 
 def milliseconds(timestamp: object) -> int | None:
-    """Of an ISO 8601 time (UTC when it names no zone), else None."""
+    """Of an ISO 8601 time of this century (UTC when it names no zone), else None."""
     if not isinstance(timestamp, str):
         return None
     try:
@@ -125,7 +152,7 @@ def milliseconds(timestamp: object) -> int | None:
         found = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-    return found if found > 0 else None
+    return found if _EARLIEST <= found < _LATEST else None
 
 
 def body_of(line: Line) -> _Body | None:
@@ -138,26 +165,23 @@ def body_of(line: Line) -> _Body | None:
 
 def message_in(line: Line, body: _Body, timestamp: int, prompt_id: str | None) -> Message | None:
     """Of an assistant line; None when it tells of no answer of the API."""
-    usage = _object(body.usage)
     message_id = body.id or line.uuid
-    if usage is None or body.model == SYNTHETIC or not isinstance(message_id, str):
+    if body.model == SYNTHETIC or not isinstance(message_id, str) or (usage := _usage_in(body.usage)) is None:
         return None
-    creation, server = usage.get("cache_creation"), usage.get("server_tool_use")
-    written = creation if isinstance(creation, dict) else {}
-    short, long = _count(written.get("ephemeral_5m_input_tokens")), _count(written.get("ephemeral_1h_input_tokens"))
-    # Clients before the second price gave only the sum; what no part accounts for has the lower price.
-    unsaid = _count(usage.get("cache_creation_input_tokens")) - short - long
+    written, served = usage.cache_creation or _Written(), usage.server_tool_use or _Served()
+    short, long = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
     return Message(
         message_id,
         timestamp,
         body.model if isinstance(body.model, str) else "",
         prompt_id,
-        _count(usage.get("input_tokens")),
-        _count(usage.get("output_tokens")),
-        _count(usage.get("cache_read_input_tokens")),
-        short + max(unsaid, 0),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        # Clients before the second price gave only the sum; what no part accounts for has the lower price.
+        short + max(usage.cache_creation_input_tokens - short - long, 0),
         long,
-        _count(server.get("web_search_requests")) if isinstance(server, dict) else 0,
+        served.web_search_requests,
         _modifiers(usage),
         line.is_copied,
     )
@@ -226,13 +250,32 @@ def _text(content: msgspec.Raw) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))[:TEXT_LIMIT]
 
 
-def _object(raw: msgspec.Raw) -> dict[str, Any] | None:
+def _usage_in(raw: msgspec.Raw) -> _Usage | None:
+    try:
+        return _decode_usage(raw)
+    except _UNREADABLE:
+        pass
     try:
         # The standard library takes numbers of any size.
-        value = json.loads(bytes(raw))
+        told = json.loads(bytes(raw))
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return _mended_usage(told) if isinstance(told, dict) else None
+
+
+def _mended_usage(told: dict[str, Any]) -> _Usage:
+    """What of it makes sense; what does not is nothing."""
+    mended: dict[str, Any] = {}
+    for name in _Usage.__struct_fields__:
+        value = told.get(name)
+        if name in ("speed", "service_tier", "inference_geo"):
+            mended[name] = value if isinstance(value, str) else None
+        elif name in ("cache_creation", "server_tool_use"):
+            parts = value if isinstance(value, dict) else {}
+            mended[name] = {part: _count(number) for part, number in parts.items()}
+        else:
+            mended[name] = _count(value)
+    return msgspec.convert(mended, _Usage)
 
 
 def _count(value: object) -> int:
@@ -243,16 +286,15 @@ def _count(value: object) -> int:
     return 0
 
 
-def _modifiers(usage: dict[str, Any]) -> str:
-    """What changes the price, by the words of the API. A priority tier is paid for by contract: it is none here."""
+def _modifiers(usage: _Usage) -> str:
+    """What changes the price, in words of the API. A priority tier is paid for by contract: it is none here."""
     words = []
-    if usage.get("service_tier") == "batch":
+    if usage.service_tier == "batch":
         words.append("batch")
-    if usage.get("speed") == "fast":
+    if usage.speed == "fast":
         words.append("fast")
-    geo = usage.get("inference_geo")
-    if isinstance(geo, str) and geo not in _NO_GEO:
-        words.append("geo_" + _GEO.sub("_", geo.lower())[:16])
+    if usage.inference_geo and usage.inference_geo not in _NO_GEO:
+        words.append("geo_" + _GEO.sub("_", usage.inference_geo.lower())[:16])
     return " ".join(words)
 
 

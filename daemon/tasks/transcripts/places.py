@@ -1,16 +1,19 @@
 """Where transcripts are."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tasks.config import Settings
+from tasks.transcripts import lines
 from tasks.transcripts.records import TranscriptFile
 
 _AGENT = "agent-"
 _SUFFIX = ".jsonl"
+_BEGIN = 256 << 10  # bytes
 
 
 class _Meta(msgspec.Struct, rename="camel"):
@@ -60,8 +63,13 @@ def of_session(transcript_path: Path) -> list[TranscriptFile]:
 
 
 def _subagents(session: Path) -> list[TranscriptFile]:
-    paths = sorted((session / "subagents").rglob(f"{_AGENT}*{_SUFFIX}"))
-    return [file for path in paths if (file := _file(path, session.name))]
+    paths = [
+        Path(folder, name)
+        for folder, _, names in os.walk(session / "subagents")
+        for name in names
+        if name.startswith(_AGENT) and name.endswith(_SUFFIX)
+    ]
+    return [file for path in sorted(paths, key=str) if (file := _file(path, session.name))]
 
 
 def _file(path: Path, session_uuid: str | None = None) -> TranscriptFile | None:
@@ -69,7 +77,11 @@ def _file(path: Path, session_uuid: str | None = None) -> TranscriptFile | None:
         status = path.stat()
     except OSError:
         return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
     agent_id = agent_of(path)
+    if agent_id and session_uuid is None:
+        session_uuid = _session_in(path)
     return TranscriptFile(
         path,
         session_uuid or path.stem,
@@ -78,6 +90,20 @@ def _file(path: Path, session_uuid: str | None = None) -> TranscriptFile | None:
         status.st_size,
         status.st_mtime_ns,
     )
+
+
+def _session_in(path: Path) -> str | None:
+    """Of a subagent's file beside the main agent's, where old clients put it: only its lines tell whose it is."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN)
+    except OSError:
+        return None
+    for raw in begin.split(b"\n"):
+        for line in lines.parse(raw)[0]:
+            if isinstance(line.session_id, str) and line.session_id:
+                return line.session_id
+    return None
 
 
 def _agent_type(path: Path) -> str | None:

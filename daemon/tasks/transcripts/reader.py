@@ -185,21 +185,26 @@ def _anchor(file: FileIO, offset: int) -> bytes:
 def _take(file: FileIO, offset: int, limit: int, *, final: bool) -> tuple[bytes, int, int, bool]:
     """Whole lines from `offset` on: their bytes, how many bytes were consumed, bad lines, whether the end was reached."""
     file.seek(offset)
-    data = bytearray()
-    ended = False
-    end = 0
-    while not ended and not end:
-        block = file.read(limit if not data else max(limit, 1 << 20)) or b""
-        ended = not block
-        if found := block.rfind(b"\n") + 1:
-            end = len(data) + found
-        data += block
+    data = file.read(max(limit, 1)) or b""
+    end = data.rfind(b"\n") + 1
+    if data and not end:
+        data, end = _longer(file, data)
         if not end and len(data) > LINE_LIMIT:
             return b"", *_skip(file, len(data))
-    done = ended or offset + len(data) >= os.fstat(file.fileno()).st_size
-    if done and final and end < len(data) and lines.parse(bytes(data[end:]))[1] == 0:
+    done = offset + len(data) >= os.fstat(file.fileno()).st_size
+    if done and final and end < len(data) and lines.parse(data[end:])[1] == 0:
         end = len(data)
-    return bytes(data[:end]), end, 0, done
+    return data[:end], end, 0, done
+
+
+def _longer(file: FileIO, begun: bytes) -> tuple[bytes, int]:
+    """Read on until a line is whole, too long, or not written any further: the bytes, and where the last newline ends."""
+    data = bytearray(begun)
+    while len(data) <= LINE_LIMIT and (block := file.read(1 << 20)):
+        data += block
+        if newline := block.rfind(b"\n") + 1:
+            return bytes(data), len(data) - len(block) + newline
+    return bytes(data), 0
 
 
 def _skip(file: FileIO, consumed: int) -> tuple[int, int, bool]:
