@@ -9,7 +9,8 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from tasks.analytics.days import QUARTER, Day, Period, local_days
 from tasks.analytics.span import Query

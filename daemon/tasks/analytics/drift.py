@@ -1,7 +1,8 @@
 """Our figure beside the client's own: how far they differ for the tasks that have both."""
 
 import math
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from tasks.analytics.days import Period
 from tasks.analytics.span import Query

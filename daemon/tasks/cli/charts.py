@@ -50,6 +50,15 @@ def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> st
     return "".join(",".join(map(_cell, line)) + "\r\n" for line in lines)
 
 
+def sayable(text: str) -> bool:
+    """Whether stdout's encoding has every character of `text`; what it has not would be escaped."""
+    try:
+        text.encode((sys.stdout and sys.stdout.encoding) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -63,8 +72,4 @@ def _cell(value: object) -> str:
 
 
 def _can_say_blocks() -> bool:
-    try:
-        (_EIGHTHS + _LEVELS).encode((sys.stdout and sys.stdout.encoding) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return sayable(_EIGHTHS + _LEVELS)
