@@ -20,7 +20,7 @@ SESSION_ID_LENGTH = 36
 TAIL = 10
 
 
-class _Span(click.FloatRange):
+class Span(click.FloatRange):
     """A length of time above 0."""
 
     def __init__(self, longest: float) -> None:
@@ -97,7 +97,7 @@ def session(data_dir: str | None, id: str, as_json: bool) -> None:  # noqa: A002
 
 
 @click.command()
-@click.option("--hours", type=_Span(24 * 366 * 10), default=24, show_default=True)
+@click.option("--hours", type=Span(24 * 366 * 10), default=24, show_default=True)
 @_JSON
 @click.pass_obj
 def tools(data_dir: str | None, hours: float, as_json: bool) -> int:
@@ -106,7 +106,7 @@ def tools(data_dir: str | None, hours: float, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--days", type=_Span(3660), help="Over the last days (default: 7).")
+@click.option("--days", type=Span(3660), help="Over the last days (default: 7).")
 @click.option("--recent", is_flag=True, help="The latest failed calls instead of their number.")
 @click.option(
     "--category", type=click.Choice([str(one) for one in ErrorCategory]), help="Only these (implies --recent)."
@@ -166,7 +166,7 @@ def events(
     """The events themselves, in order of arrival: the latest, or those after a number. With --follow one line each."""
     settings = asking.settings_for(data_dir)
     chosen: dict[str, Any] = {
-        "session": _whole_id(session_, settings),
+        "session": whole_id(session_, settings),
         "kind": kind,
         "after": None if after is None else str(after),
     }
@@ -177,7 +177,7 @@ def events(
     return asking.answer(questions.events(**chosen, limit=str(limit or questions.LIMIT)), data_dir, as_json=as_json)
 
 
-def _whole_id(beginning: str | None, settings: Settings) -> str | None:
+def whole_id(beginning: str | None, settings: Settings) -> str | None:
     """The id of the one session that begins so. Raises ApiError or NoSuchSession when it is not one."""
     if beginning is None or len(beginning) >= SESSION_ID_LENGTH:
         return beginning
