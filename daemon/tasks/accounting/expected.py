@@ -7,7 +7,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from tasks.categories import categorize
-from tasks.database import Connection
+from tasks.categories.fingerprints import fingerprint
+from tasks.database import ERROR_KIND, Connection
 from tasks.redaction import Redactor, may_contain_secret
 from tasks.transcripts import Answer, Call, Chunk
 from tasks.words import FILE_TOOLS, PrivacyLevel
@@ -28,7 +29,8 @@ ON CONFLICT (session_uuid, tool_use_id) DO NOTHING
 """
 
 _ANSWER = """
-UPDATE expected_calls SET answered_at = :at, success = :success, error = :error, error_category = :category, read_at = :read_at
+UPDATE expected_calls SET answered_at = :at, success = :success, error = :error, error_category = :category,
+                          fingerprint = :fingerprint, read_at = :read_at
 WHERE session_uuid = :session_uuid AND tool_use_id = :tool_use_id AND answered_at IS NULL
 """
 
@@ -93,6 +95,14 @@ def note(
         if name is not None:
             answers.append(_row(session_uuid, answer, name, now, redactor))
     connection.executemany(_ANSWER, answers)
+    connection.executemany(
+        ERROR_KIND,
+        [
+            (row["fingerprint"], row["tool_name"], row["category"], row["message"], session_uuid, row["at"], row["at"])
+            for row in answers
+            if row["fingerprint"] is not None
+        ],
+    )
 
 
 def withdraw(connection: Connection, chunk: Chunk, moved: Mapping[str, str]) -> None:
@@ -162,10 +172,13 @@ def _row(session_uuid: str, answer: Answer, tool_name: str, now: int, redactor: 
         "success": int(answer.success),
         "error": None,
         "category": None,
+        "fingerprint": None,
         "read_at": now,
     }
     if not answer.success:
         row["category"] = categorize(answer.text, tool_name=tool_name)
+        kind = fingerprint(tool_name, row["category"], redactor.ends(answer.text))
+        row |= {"fingerprint": kind.id, "tool_name": tool_name, "message": None}
         if redactor.level is not PrivacyLevel.MINIMAL:
-            row["error"] = redactor.text(answer.text[:ERROR_LIMIT])
+            row["error"], row["message"] = redactor.text(answer.text[:ERROR_LIMIT]), kind.message or None
     return row
