@@ -52,7 +52,8 @@ class PriceBook:
             self._rates.clear()
         name = parse(model)
         tiers = self._tiers(name, model, at, modifiers) if name else ()
-        self._rates[key] = tiers
+        if name:
+            self._rates[key] = tiers
         return tiers
 
     def _tiers(self, name: Name, model: str, at: int, modifiers: str) -> _Tiers:
@@ -89,9 +90,9 @@ class PriceBook:
         """The tiers as rates. `told`: words whose effect is in the prices already."""
         product, labels = Decimal(1), list(told)
         for word in words:
-            by = self._overrides.multipliers.get(word)
-            if by is None and word in told:
+            if word in told:
                 continue
+            by = self._overrides.multipliers.get(word)
             if by is None:
                 by = factor(word, name.version)
                 if word == "fast":
@@ -101,8 +102,8 @@ class PriceBook:
             product *= by
             if by != 1:
                 labels.append(word)
-        if found is not None and not found.own and name.is_regional and (by := regional(name.version)) != 1:
-            product *= by
+        if found is not None and not found.own and name.is_regional and (surcharge := regional(name.version)) != 1:
+            product *= surcharge
             labels.append("regional")
         label = " ".join(sorted(labels))
         return tuple((start, dollars.times(product).rate(model, source, label)) for start, dollars in reversed(tiers))

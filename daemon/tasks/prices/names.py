@@ -14,6 +14,9 @@ _FAMILY = re.compile(r"claude-(?P<family>[a-z]+)-(?P<major>\d{1,2})(?:[-.](?P<mi
 _FAMILY_LAST = re.compile(r"claude-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?-(?P<family>[a-z]+)(?:-v\d)?")
 _OLD = re.compile(r"claude-v?(?P<major>[12])(?:\.\d)?")
 
+#: Characters of the longest name that is read; patterns take their time over long ones, and no model is called that.
+LONGEST = 300
+
 
 class Host(StrEnum):
     """Who runs the model."""
@@ -59,6 +62,8 @@ class Name:
 
 def parse(model: str) -> Name | None:
     """None: no model at all, such as the client's own `<synthetic>`."""
+    if len(model) > LONGEST:
+        return None
     given = _CONTEXT.sub("", model.strip().lower())
     if not given or given.startswith("<"):
         return None
