@@ -114,6 +114,8 @@ class _Run:
         self._store = store
         self._progress = progress
         self._book = PriceBook(settings.prices)
+        # Loads the price list before others wait for a transaction.
+        self._book.rate("claude", time.time_ns() // 1_000_000)
         self._redactor = Redactor(config.secret_key(settings), settings.privacy.level)
         self._grace = settings.transcripts.grace
         self._pending: list[_Piece] = []

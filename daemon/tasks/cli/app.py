@@ -21,6 +21,7 @@ _COMMANDS = {
     "session": "tasks.cli.readers",
     "tools": "tasks.cli.readers",
     "errors": "tasks.cli.readers",
+    "costs": "tasks.cli.costs",
     "events": "tasks.cli.readers",
     "stats": "tasks.cli.stats",
     "submit": "tasks.cli.submit",
