@@ -102,3 +102,28 @@ def events(
         after=None if after is None else int(after),
         limit=int(limit),
     )
+
+
+def costs(
+    *,
+    by: str | None = None,
+    days: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    zone: str | None = None,
+    limit: str | None = None,
+) -> Question:
+    from tasks.cli import costviews
+
+    where, show = (f"/v1/costs/by/{by}", costviews.divided) if by else ("/v1/costs", costviews.overview)
+    asked = {"since": since, "until": until, "zone": zone}
+    most = (limit or LIMIT) if by else None
+    return Question(
+        "costs",
+        target(where, days=days, **asked, limit=most),
+        show,
+        by=by,
+        days=None if days is None else int(days),
+        limit=None if most is None else int(most),
+        **asked,
+    )

@@ -23,6 +23,7 @@ READERS: dict[str, dict[str, bool]] = {
     "tools": {"--hours": True},
     "errors": {"--days": True},
     "events": {"--limit": True},
+    "costs": {"--days": True},
 }
 #: Seconds to wait; the ordinary way waits again, and longer.
 PATIENCE = 2.0
@@ -104,5 +105,6 @@ def _question(name: str, values: dict[str, str]) -> Question:
         "tools": questions.tools,
         "errors": questions.errors,
         "events": questions.events,
+        "costs": questions.costs,
     }
     return make[name](**values)
