@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tasks.accounting import expected
+from tasks.accounting import expected, results
 from tasks.accounting.contexts import CONTEXT_COLUMNS, find_context, move_context, spread_project
 from tasks.accounting.messages import Holder, Stored, load, price, price_ids, save, settle
 from tasks.accounting.rollup import Context, change_messages
@@ -115,6 +115,10 @@ def account(
     expected.withdraw(connection, chunk, moved)
     waiting = now if read_at is None else read_at
     expected.note(connection, transcript_id, file.session_uuid, chunk, changes.owned, waiting, redactor)
+    for session_uuid in sorted(
+        {stored.holder.context.session_uuid for pair in changes.written for stored in pair if stored}
+    ):
+        results.adjust(connection, session_uuid, book)
     return changes.summed()
 
 

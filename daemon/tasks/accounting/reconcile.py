@@ -4,8 +4,9 @@ import json
 import os.path
 from dataclasses import dataclass
 
-from tasks.database import Connection
-from tasks.words import FILE_TOOLS
+from tasks.categories.fingerprints import fingerprint
+from tasks.database import ERROR_KIND, Connection
+from tasks.words import FILE_TOOLS, ErrorCategory
 
 #: Calls that one `reconcile` settles at most: a transaction of some tens of milliseconds.
 LIMIT = 1000
@@ -75,6 +76,18 @@ ORDER BY 1
 #: At the lowest privacy level only the name of the file is noted, as a JSON string: see `expected`.
 _PARAMETERS = "CASE WHEN json_valid(e.parameters) AND json_type(e.parameters) = 'text' THEN NULL ELSE e.parameters END"
 
+_UNANSWERED = """
+SELECT e.tool_name, min(e.session_uuid), min(e.called_at), max(e.called_at)
+FROM temp.settled_calls AS s JOIN expected_calls AS e USING (session_uuid, tool_use_id)
+WHERE s.how = 'unanswered' AND s.usage_id IS NULL GROUP BY e.tool_name
+"""
+
+_KIND = """
+UPDATE expected_calls SET fingerprint = ?
+WHERE tool_name = ? AND (session_uuid, tool_use_id) IN (SELECT session_uuid, tool_use_id FROM temp.settled_calls
+                                                        WHERE how = 'unanswered' AND usage_id IS NULL)
+"""
+
 _TOUCHED = f"""
 SELECT e.answered_at, e.tool_name, e.parameters, e.session_uuid, coalesce(t.task_id, o.task_id), t.agent_id, e.tool_use_id,
        coalesce(o.cwd, t.project)
@@ -137,6 +150,8 @@ def reconcile(connection: Connection, now: int, grace: float, *, limit: int = LI
     if counts:
         connection.execute(_REPLACE.format(parameters=_PARAMETERS))
         connection.execute(_MODEL)
+        if "unanswered" in counts:
+            _note_kinds(connection)
         connection.execute(_ADD.format(parameters=_PARAMETERS), {"no_answer": _NO_ANSWER})
         connection.executemany(_TOUCH, _touched(connection))
         connection.execute(_NOT_RUNNING)
@@ -145,6 +160,15 @@ def reconcile(connection: Connection, now: int, grace: float, *, limit: int = LI
         connection.execute("DELETE FROM temp.settled_calls")
     seen, added, unanswered = (counts.get(how, 0) for how in ("seen", "added", "unanswered"))
     return Reconciled(seen, added, unanswered, done=seen + added + unanswered < limit)
+
+
+def _note_kinds(connection: Connection) -> None:
+    """Of the calls that are given up."""
+    for tool_name, session_uuid, first, last in connection.execute(_UNANSWERED).fetchall():
+        kind = fingerprint(tool_name, ErrorCategory.INTERRUPTED, _NO_ANSWER)
+        connection.execute(_KIND, (kind.id, tool_name))
+        row = (kind.id, tool_name, ErrorCategory.INTERRUPTED, kind.message, session_uuid, first, last)
+        connection.execute(ERROR_KIND, row)
 
 
 def _touched(connection: Connection) -> list[tuple[object, ...]]:
