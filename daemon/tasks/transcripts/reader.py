@@ -186,25 +186,26 @@ def _take(file: FileIO, offset: int, limit: int, *, final: bool) -> tuple[bytes,
     """Whole lines from `offset` on: their bytes, how many bytes were consumed, bad lines, whether the end was reached."""
     file.seek(offset)
     data = file.read(max(limit, 1)) or b""
-    end = data.rfind(b"\n") + 1
+    length, end = len(data), data.rfind(b"\n") + 1
     if data and not end:
-        data, end = _longer(file, data)
-        if not end and len(data) > LINE_LIMIT:
-            return b"", *_skip(file, len(data))
-    done = offset + len(data) >= os.fstat(file.fileno()).st_size
-    if done and final and end < len(data) and lines.parse(data[end:])[1] == 0:
-        end = len(data)
+        data, length, end = _longer(file, data)
+        if length > LINE_LIMIT and not end:
+            return b"", *_skip(file, length)
+    done = offset + length >= os.fstat(file.fileno()).st_size
+    if done and final and end < length and lines.parse(data[end:])[1] == 0:
+        end = length
     return data[:end], end, 0, done
 
 
-def _longer(file: FileIO, begun: bytes) -> tuple[bytes, int]:
-    """Read on until a line is whole, too long, or not written any further: the bytes, and where the last newline ends."""
+def _longer(file: FileIO, begun: bytes) -> tuple[bytes, int, int]:
+    """Read on until a line is whole, too long, or not written any further: the bytes, how many were read, and where the
+    last newline ends. Of a line that is too long nothing is kept."""
     data = bytearray(begun)
     while len(data) <= LINE_LIMIT and (block := file.read(1 << 20)):
         data += block
         if newline := block.rfind(b"\n") + 1:
-            return bytes(data), len(data) - len(block) + newline
-    return bytes(data), 0
+            return bytes(data), len(data), len(data) - len(block) + newline
+    return bytes(data) if len(data) <= LINE_LIMIT else b"", len(data), 0
 
 
 def _skip(file: FileIO, consumed: int) -> tuple[int, int, bool]:
