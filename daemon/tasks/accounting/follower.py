@@ -65,8 +65,10 @@ class Follower:
         environ: Mapping[str, str],
         wake: Callable[[], None] = lambda: None,
         changed: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.health = Health()
+        self._clock = clock
         self._settings = settings
         self._database = database
         self._redactor = redactor
@@ -90,11 +92,11 @@ class Follower:
 
     async def step(self) -> int:
         """Read what grew. Returns the bytes read. Raises only for damage of the database and for bugs."""
-        if not self._settings.transcripts.follow or time.monotonic() < self._retry_at:
+        if not self._settings.transcripts.follow or self._clock() < self._retry_at:
             return 0
         # Events come in bursts, and lines are written right after them.
-        await asyncio.sleep(max(0.0, self._looked_at + PAUSE - time.monotonic()))
-        self._looked_at = time.monotonic()
+        await asyncio.sleep(max(0.0, self._looked_at + PAUSE - self._clock()))
+        self._looked_at = self._clock()
         try:
             taken = await self._turn(self._looked_at + TURN)
         except (StoreUnavailable, StoreBusy) as error:
@@ -107,10 +109,10 @@ class Follower:
 
     async def _turn(self, deadline: float) -> int:
         taken = 0
-        sessions = await self._watchlist.due(time.monotonic())
+        sessions = await self._watchlist.due(self._clock())
         for session in sessions:
             taken += await self._follow(session, deadline)
-            if time.monotonic() >= deadline:
+            if self._clock() >= deadline:
                 self._wake()  # the rest is not due any later
                 break
         await self._settle_runs()
@@ -119,23 +121,23 @@ class Follower:
         self.health.behind_bytes = self._watchlist.behind()
         if taken:
             self._changed()
-        await self._watchlist.remember(time.monotonic())
+        await self._watchlist.remember(self._clock())
         return taken
 
     async def _follow(self, session: Session, deadline: float) -> int:
         """Read what grew of a session's files."""
-        final = session.is_last_look(time.monotonic())
+        final = session.is_last_look(self._clock())
         listed = await self._in_thread(lambda: of_session(session.path))
         taken, left = 0, False
         for found in listed:
             file = session.note(found)
             while file.wants_reading(final=final):
-                if time.monotonic() >= deadline:
+                if self._clock() >= deadline:
                     left = True
                     break
                 size = await self._read(file, final=final)
                 taken += size
-        session.looked(time.monotonic(), grew=taken > 0, final=final and not left)
+        session.looked(self._clock(), grew=taken > 0, final=final and not left)
         if left:
             session.hurry()
         return taken
@@ -159,7 +161,7 @@ class Follower:
             return 0
         except Exception:
             log.exception("a transcript could not be accounted, it is left alone path=%s", file.path)
-            file.is_over = True
+            file.is_poisoned = True
             return 0
         self._expecting = self._expecting or bool(chunk.calls or chunk.answers)
         if not accounted.applied:
@@ -196,7 +198,7 @@ class Follower:
             self._watchlist.settled(run)
 
     async def _reconcile(self, deadline: float) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._reconciled_at < RECONCILE_INTERVAL or not self._expecting:
             return
         self._reconciled_at = now
@@ -208,7 +210,7 @@ class Follower:
             if done.done:
                 self._expecting = bool(await self._database.query("SELECT 1 FROM expected_calls LIMIT 1"))
                 return
-            if time.monotonic() >= deadline:
+            if self._clock() >= deadline:
                 self._reconciled_at = float("-inf")
                 self._wake()
                 return
@@ -218,7 +220,7 @@ class Follower:
 
     def _back_off(self, error: Exception) -> None:
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
-        self._retry_at = time.monotonic() + self._backoff
+        self._retry_at = self._clock() + self._backoff
         if self.health.degraded is None:
             log.error("transcripts cannot be accounted now, nothing is lost error=%s", error)
         self.health.degraded = str(error)[:300]

@@ -52,8 +52,10 @@ class File:
     #: None: to be asked of the store
     position: Position | None = None
     began_at: int | None = None
-    #: deleted, or not to be read: left alone
+    #: deleted, or not to be read: left alone until it changes
     is_over: bool = False
+    #: left alone for good
+    is_poisoned: bool = False
     #: size and time of change with which it was read to its end
     _read: tuple[int, int] | None = None
     _is_final: bool = False
@@ -65,10 +67,14 @@ class File:
     @property
     def behind(self) -> int:
         """Bytes that are not read yet."""
-        return 0 if self.is_over or self.position is None else max(0, self.found.size - self.position.offset)
+        return (
+            0
+            if self.is_over or self.is_poisoned or self.position is None
+            else max(0, self.found.size - self.position.offset)
+        )
 
     def wants_reading(self, *, final: bool) -> bool:
-        if self.is_over:
+        if self.is_over or self.is_poisoned:
             return False
         if self.position is None or self._read != (self.found.size, self.found.mtime_ns):
             return True
@@ -101,6 +107,8 @@ class Session:
     def note(self, found: TranscriptFile) -> File:
         if (file := self.files.get(found.path)) is None:
             file = self.files[found.path] = File(found)
+        if (file.found.size, file.found.mtime_ns) != (found.size, found.mtime_ns):
+            file.is_over = False
         file.found = found
         return file
 

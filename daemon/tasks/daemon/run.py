@@ -15,6 +15,8 @@ from typing import Any
 import uvloop
 
 from tasks import __version__, config, runner
+from tasks.accounting import follower as transcripts
+from tasks.accounting.follower import Follower
 from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
 from tasks.config import Settings
 from tasks.daemon import logs, signals
@@ -29,6 +31,7 @@ from tasks.install.for_agents import missing_hooks
 from tasks.install.programs import find_client
 from tasks.manager import TaskManager
 from tasks.notify import Notifier
+from tasks.prices import PriceBook
 from tasks.redaction import Redactor
 from tasks.retention import Pruner
 from tasks.runner import Dispatcher, Parts
@@ -111,6 +114,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         self._wake_dispatcher = asyncio.Event()
+        self._wake_follower = asyncio.Event()
         #: loop name → monotonic seconds of its last turn
         self._turns: dict[str, float] = {}
 
@@ -133,7 +137,14 @@ class Daemon:
         quarantine = Quarantine(settings.quarantine_dir, settings.spool_dir, settings.spool, __version__)
         self._redactor = Redactor(config.secret_key(settings), settings.privacy.level)
         stored = Bell()
-        ingest = Ingest(settings, database, spool, quarantine, self._redactor, on_stored=lambda _: stored.ring())
+        follower = self._follower(database, stored)
+        stack.callback(follower.close)
+
+        def on_stored(_: object) -> None:
+            stored.ring()
+            follower.stir()
+
+        ingest = Ingest(settings, database, spool, quarantine, self._redactor, on_stored=on_stored)
         await ingest.start()
         stack.callback(ingest.close)
         doorbell = Doorbell(spool, self._wake.set)
@@ -170,6 +181,7 @@ class Daemon:
                 "ingest": self._every("ingest", POLL_INTERVAL, ingest.step, self._wake),
                 "supervisor": self._every("supervisor", INTERVAL, supervisor.step),
                 "tasks": self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher),
+                "transcripts": self._every("transcripts", transcripts.INTERVAL, follower.step, self._wake_follower),
                 "merges": self._retry_merges(dispatcher),
                 "housekeeping": self._housekeeping(database, quarantine),
                 "retention": self._prune(Pruner(settings, database)),
@@ -211,6 +223,17 @@ class Daemon:
             log.warning("stopping with events left in the spool; the next start reads them")
         else:
             log.info("stopped, the spool is read")
+
+    def _follower(self, database: Database, stored: Bell) -> Follower:
+        return Follower(
+            self._settings,
+            database,
+            self._redactor,
+            PriceBook(self._settings.prices),
+            environ=dict(os.environ),
+            wake=self._wake_follower.set,
+            changed=stored.ring,
+        )
 
     def _dispatcher(self, database: Database, stored: Bell) -> Dispatcher:
         settings = self._settings
