@@ -96,9 +96,9 @@ class PriceList:
         """The entry of exactly that model; None: the list has none. A Claude model of another version is another model."""
         if not name.is_claude:
             return self._foreign(name.given)
+        providers = {one.id: one for one in self._snapshot.providers}
         if name.version is None:
             return None
-        providers = {one.id: one for one in self._snapshot.providers}
         for provider in _PROVIDERS[name.host]:
             asked = name.given if provider in ("aws", "google") else name.plain
             entry = providers[provider].find_model(asked) if provider in providers else None
