@@ -89,12 +89,13 @@ class Truth:
         return self.total.messages
 
 
-def write(folder: Path, megabytes: float, seed: int = 0, *, modifiers: bool = True) -> Truth:
+def write(folder: Path, megabytes: float, seed: int = 0, *, modifiers: bool = True, placeholders: bool = True) -> Truth:
     """Fill `folder`, the client's folder of projects, with about so many megabytes (10^6) of transcripts.
 
-    Without `modifiers` no answer was fast, in a batch, of a region, or searched the web.
+    Without `modifiers` no answer was fast, in a batch, of a region, or searched the web; without `placeholders` all lines
+    of an answer tell the same usage.
     """
-    writer = _Writer(folder, random.Random(seed), modifiers=modifiers)
+    writer = _Writer(folder, random.Random(seed), modifiers=modifiers, placeholders=placeholders)
     while writer.truth.bytes < megabytes * 1e6:
         writer.session()
     truth = writer.truth
@@ -105,11 +106,12 @@ def write(folder: Path, megabytes: float, seed: int = 0, *, modifiers: bool = Tr
 
 
 class _Writer:
-    def __init__(self, folder: Path, rng: random.Random, *, modifiers: bool) -> None:
+    def __init__(self, folder: Path, rng: random.Random, *, modifiers: bool, placeholders: bool) -> None:
         self.folder = folder
         self.rng = rng
         self.truth = Truth()
         self._modifiers = modifiers
+        self.placeholders = placeholders
         self._text = _text(rng)
         self._projects = [f"/home/dev/project-{number}" for number in range(PROJECTS)]
         self._counter = itertools.count(1)
@@ -119,7 +121,7 @@ class _Writer:
         rng = self.rng
         begin = BEGIN + rng.randrange(DAYS * 86_400_000)
         session = _Session(self, self.uuid(), rng.choice(self._projects), begin)
-        session.prompts(rng.randint(1, 6))
+        session.prompts(min(int(rng.lognormvariate(1, 1)) + 1, 60))
         if rng.random() < 0.3:
             session.clock += rng.randrange(1, 40) * 3_600_000
             session.prompts(rng.randint(1, 3))
@@ -263,7 +265,7 @@ class _Session:
             value = {"command": writer.text(size), "description": "Look"}
             blocks.append({"type": "tool_use", "id": tool_use_id, "name": kind, "input": value})
         message_id, made = writer.message_id(), self.clock
-        placeholder = rng.random() < 0.4
+        placeholder = rng.random() < 0.4 and writer.placeholders
         for number, block in enumerate(blocks):
             last = number == len(blocks) - 1
             told = usage if last or not placeholder else {**usage, "output_tokens": rng.randint(1, 8)}
