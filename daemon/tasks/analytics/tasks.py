@@ -14,13 +14,15 @@ from tasks.words import TaskStatus
 #: What tasks can be divided by; '' where a task names none.
 By = Literal["workflow", "agent_type", "model"]
 
+# The first condition on the dimension lets SQLite see that the index over values is enough.
 _TASKS = f"""
-SELECT status, failure, coalesce(workflow, ''), coalesce(agent_type, ''), coalesce(model, ''), merge_state, attempt,
+SELECT status, failure, coalesce(workflow, ''), coalesce(agent_type, ''), coalesce(tasks.model, ''), merge_state, attempt,
        started_at - created_at, iif(status IN ('completed', 'failed', 'stopped'), finished_at - started_at, NULL),
        (SELECT sum(finished_at - started_at) FROM runs WHERE runs.task_id = tasks.task_id), cost_usd,
        sum(r.cost), sum(r.messages), sum(r.unpriced)
-FROM tasks LEFT JOIN cost_rollup AS r ON r.dimension = 'task' AND r.value = tasks.task_id AND r.grain = {DAY}
-WHERE created_at >= :since GROUP BY tasks.task_id
+FROM tasks LEFT JOIN cost_rollup AS r ON r.dimension IN ('session', 'task') AND r.dimension = 'task'
+                                         AND r.value = tasks.task_id AND r.grain = {DAY}
+WHERE created_at >= :since GROUP BY created_at, tasks.rowid
 """
 
 
