@@ -19,7 +19,7 @@ NAMES = sorted(path.name for path in RECORDED.iterdir())
 
 @pytest.fixture
 async def books(tmp_path: Path) -> AsyncIterator[Books]:
-    made = await Books(tmp_path, settings={"transcripts": {"grace": 3600}}).open()
+    made = await Books(tmp_path, config="[transcripts]\ngrace = 3600").open()
     yield made
     await made.close()
 

@@ -19,9 +19,15 @@ from tasks.spool import Quarantine, Spool
 from tasks.words import PrivacyLevel
 
 RECORDED = Path(__file__).parents[1] / "data/transcripts"
-#: dollars per million tokens that the client applied in the recorded runs
-SONNET = {"input": 3.0, "output": 15.0, "cache_read": 0.3, "cache_write_5m": 3.75, "cache_write_1h": 6.0}
-PRICES = {"claude-sonnet-5*": SONNET}
+#: What the client applied in the recorded runs.
+PRICES = """
+[prices.models."claude-sonnet-5*"]
+input = 3.0
+output = 15.0
+cache_read = 0.3
+cache_write_5m = 3.75
+cache_write_1h = 6.0
+"""
 
 
 class Transcript:
@@ -83,17 +89,17 @@ class Transcript:
 class Books:
     """A data directory with store, ingester and follower; the follower's clock stands still until `pass_` moves it."""
 
-    def __init__(
-        self, root: Path, *, level: PrivacyLevel = PrivacyLevel.DEFAULT, settings: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, level: PrivacyLevel = PrivacyLevel.DEFAULT, config: str = "") -> None:
         self.projects = root / "home/.claude/projects"
         folder = self.projects / "-home-dev-project"
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         (root / "data").mkdir(exist_ok=True)
-        options = {"prices": {"models": PRICES}} | dict(settings or {})
-        self.settings = load(data_dir=root / "data", environ={}, **options)
         self.environ = {"HOME": str(root / "home")}
+        file = root / "home/.config/tasksd/config.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(PRICES + config)
+        self.settings = load(data_dir=root / "data", environ=self.environ)
         self.redactor = Redactor(b"test", level)
         self.database = Database(self.settings.database_file)
         self.spool = Spool(self.settings.spool_dir, self.settings.spool)

@@ -20,7 +20,7 @@ FORGOTTEN_AFTER = 3600.0
 LINGER = 20.0
 #: Seconds between looks at the tasks that run, and between notes of how far events were taken in.
 RUNS_INTERVAL, NOTE_INTERVAL = 3.0, 60.0
-#: Milliseconds for which the past is looked at when nothing is known of it.
+#: Milliseconds of the past that a new daemon looks at.
 RECENT = 86_400_000
 #: Sessions asked about in one statement.
 _MANY = 500
@@ -189,12 +189,12 @@ class Watchlist:
             self._noted = (upto, now)
 
     async def _begin(self, now: float) -> None:
-        """Take up what an earlier daemon left; the first one ever begins with the sessions of the last day."""
+        """Take up what an earlier daemon left: what it had not read of, and the sessions and runs of the last day."""
         at = time.time_ns() // 1_000_000
         newest = int((await self._database.query("SELECT max(seq) FROM events"))[0][0] or 0)
         noted = await self._database.query("SELECT value FROM daemon_state WHERE name = ?", [_STATE])
         ended = await self._database.query(_UNSETTLED, {"since": at - RECENT})
-        recent = [] if noted else await self._database.query(_RECENT, [at - RECENT])
+        recent = await self._database.query(_RECENT, [at - RECENT])
         await self._watch({row[0]: 0 for row in recent} | {row[2]: 0 for row in ended}, now)
         for row in ended:
             run = self._run(row)
