@@ -41,6 +41,7 @@ _COMMANDS = {
     "quarantine": "tasks.cli.quarantine",
     "export": "tasks.cli.export",
     "db": "tasks.cli.store",
+    "purge": "tasks.cli.purge",
     "completion": "tasks.cli.completion",
 }
 

@@ -22,18 +22,23 @@ class Done(NamedTuple):
 #: (connection, book, before in epoch ms, now in epoch ms, rows at most)
 Job = Callable[[Connection, Book, int, int, int], Done]
 
-#: Tables pruned by their time: column of the book, what is pruned of a row, whether it has any of that.
+#: Tables pruned by their time: column of the book, what is pruned of a row, whether it has any of that, and how much.
 _BODIES = {
     "tool_usage": (
         "calls",
         "parameters = NULL, error = NULL, screenshot_path = NULL",
         "(parameters IS NOT NULL OR error IS NOT NULL OR screenshot_path IS NOT NULL)",
+        "coalesce(length(parameters), 0) + coalesce(length(error), 0)",
     ),
-    "agent_status": ("changes", "detail = NULL", "detail IS NOT NULL"),
-    "verdicts": ("verdicts", "message = ''", "message <> ''"),
+    "agent_status": ("changes", "detail = NULL", "detail IS NOT NULL", "0"),
+    "verdicts": ("verdicts", "message = ''", "message <> ''", "0"),
 }
 
 _OVER = "('ended', 'failed', 'lost')"
+#: Bytes freed of neighbouring rows after which their page is worth a look: half of one.
+_HALF_A_PAGE = 2048
+#: Rows of these ids make the triggers of schema.sql roll up.
+_ROLLED_AT = 1024
 #: Calls looked at in one batch for having come late: most have not.
 _LATE = 4
 
@@ -47,11 +52,13 @@ def event_bodies(connection: Connection, book: Book, before: int, now: int, limi
         return Done(0, False)
     start = book.events
     book.events = next((seq - 1 for seq, _ in found if seq not in due), found[-1][0])
-    changed = connection.execute(
-        f"UPDATE events SET body = NULL WHERE seq IN ({_listed(due)}) AND body IS NOT NULL"
-    ).rowcount
+    sizes = connection.execute(
+        f"SELECT seq, length(body) FROM events WHERE seq IN ({_listed(due)}) AND body IS NOT NULL ORDER BY seq"
+    ).fetchall()
+    connection.execute(f"UPDATE events SET body = NULL WHERE seq IN ({_listed(seq for seq, _ in sizes)})")
+    _repack(connection, "events", "seq", sizes)
     # One young row in front of old ones is waited for, unless it is all that is waited for.
-    return Done(changed, book.events > start)
+    return Done(len(sizes), book.events > start)
 
 
 def event_rows(connection: Connection, book: Book, before: int, now: int, limit: int) -> Done:
@@ -76,7 +83,7 @@ def _due(found: Sequence[tuple[int, int]], before: int, now: int) -> set[int]:
 
 
 def bodies_of(table: str) -> Job:
-    column, change, has = _BODIES[table]
+    column, change, has, length = _BODIES[table]
 
     def job(connection: Connection, book: Book, before: int, now: int, limit: int) -> Done:
         position = getattr(book, column)
@@ -89,14 +96,16 @@ def bodies_of(table: str) -> Job:
         if last is None:
             setattr(book, column, max(position, before))
             return Done(0, False)
-        changed = connection.execute(
-            f"UPDATE {table} SET {change} WHERE id IN (SELECT id FROM {table} WHERE timestamp BETWEEN ? AND ? AND {has} "
-            "ORDER BY timestamp LIMIT ?)",
+        found = connection.execute(
+            f"SELECT id, {length} FROM {table} WHERE timestamp BETWEEN ? AND ? AND {has} ORDER BY timestamp LIMIT ?",
             (position, last, limit),
-        ).rowcount
-        if changed < limit:  # else there are more of the same time
+        ).fetchall()
+        connection.execute(f"UPDATE {table} SET {change} WHERE id IN ({_listed(id_ for id_, _ in found)})")
+        if table == "tool_usage":
+            _repack_calls(connection, sorted(found))
+        if len(found) < limit:  # else there are more of the same time
             setattr(book, column, last + 1)
-        return Done(changed, True)
+        return Done(len(found), True)
 
     return job
 
@@ -108,7 +117,7 @@ def late_calls(connection: Connection, book: Book, before: int, now: int, limit:
         book.calls_seen = newest
         return Done(0, False)
     until = min(newest, book.calls_seen + _LATE * limit)
-    _, change, has = _BODIES["tool_usage"]
+    _, change, has, _ = _BODIES["tool_usage"]
     changed = connection.execute(
         f"UPDATE tool_usage SET {change} WHERE id > ? AND id <= ? AND timestamp < ? AND {has}",
         (book.calls_seen, until, book.calls),
@@ -167,6 +176,30 @@ def baselines(connection: Connection, book: Book, before: int, now: int, limit: 
         (before, limit),
     ).rowcount
     return Done(changed, changed == limit)
+
+
+def _repack(connection: Connection, table: str, key: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Let SQLite merge the pages that the rows of `sizes` (key, bytes freed; in order of the key) have left half empty.
+
+    It looks for that when a row is deleted, and never when one gets smaller: one row of each page goes and comes back.
+    """
+    freed, touched = 0, []
+    for number, size in sizes:
+        freed += size
+        if freed >= _HALF_A_PAGE:
+            touched.append(number)
+            freed = 0
+    if not touched:
+        return
+    rows = connection.execute(f"SELECT * FROM {table} WHERE {key} IN ({_listed(touched)})").fetchall()
+    connection.execute(f"DELETE FROM {table} WHERE {key} IN ({_listed(touched)})")
+    connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+
+def _repack_calls(connection: Connection, sizes: Sequence[tuple[int, int]]) -> None:
+    """As above; of the calls only those that no trigger would take for new ones."""
+    upto = connection.execute("SELECT upto FROM rolled WHERE source = 'tool_usage'").fetchone()[0]
+    _repack(connection, "tool_usage", "id", [(id_, size) for id_, size in sizes if id_ < upto and id_ % _ROLLED_AT])
 
 
 def rows_of(table: str, rolling: str | None = None) -> Job:

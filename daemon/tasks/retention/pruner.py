@@ -27,8 +27,8 @@ LONG, SHORT = 0.012, 0.005
 PAGES = 100
 #: Pause after a transaction, as a part of the time that it took; at most so many seconds.
 PAUSE, PAUSE_MAX = 0.5, 0.1
-#: Pruning by size takes the oldest so many milliseconds at a time, and leaves alone what is younger than the second.
-SLICE, UNTOUCHED = 6 * HOUR, HOUR
+#: Pruning by size takes a part of the time that there is at once, an hour at least, and leaves the last hour alone.
+SLICES, UNTOUCHED = 50, HOUR
 #: A file system with less than this left is a full one.
 LITTLE_SPACE = 1 << 20
 
@@ -113,7 +113,8 @@ class Pruner:
                 first = await self._database.read(oldest)
                 if first is None or first >= end:
                     break
-                before = min(_whole_hours(max(first, before)) + SLICE, end)
+                first = max(first, before)
+                before = min(_whole_hours(first) + max(HOUR, _whole_hours((end - first) // SLICES)), end)
                 if jobs is batches.ROWS:
                     self._pruned.rows += await self._sweep(jobs, before, now, rows_since=before)
                 else:
