@@ -1,5 +1,6 @@
 """What one line, one recorded run and one fork say."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -136,6 +137,17 @@ def test_the_line_with_the_most_output_is_kept_whole(write: Write) -> None:
     [message] = whole(path).messages
     assert (message.model, message.output_tokens, message.cache_read_tokens) == ("claude-second", 80, 700)
     assert message.timestamp == AT
+
+
+def test_the_order_of_lines_does_not_matter(write: Write) -> None:
+    lines = [
+        assistant(said=usage(80, cache_read_input_tokens=700), after=1),
+        assistant(said=usage(80, cache_read_input_tokens=900), after=2),
+        assistant(said=usage(80, cache_read_input_tokens=900), model="claude-zero", after=3),
+    ]
+    found = [whole(write(*order)).messages for order in itertools.permutations(lines)]
+    assert found == [found[0]] * 6
+    assert (found[0][0].model, found[0][0].cache_read_tokens, found[0][0].timestamp) == ("claude-zero", 900, AT + 1000)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +289,11 @@ def test_an_answer_says_whether_it_went_well(write: Write, content: object, succ
     assert (answer.success, answer.text) == (success, text)
 
 
+def test_the_first_answer_to_a_call_is_the_one_that_was_told(write: Write) -> None:
+    [answer] = whole(write(user(result("first"), after=1), user(result("second", is_error=True), after=2))).answers
+    assert (answer.text, answer.success) == ("first", True)
+
+
 def test_only_calls_that_the_client_runs_are_calls(write: Write) -> None:
     path = write(
         assistant("msg_1", use(), use(type="server_tool_use", id="srv_1"), use(type="mcp_tool_use", id="mcp_1")),
@@ -332,14 +349,15 @@ OTHER = json.dumps({"parentUuid": "u", **assistant("msg_2")}).encode()
         (GOOD + OTHER, ["msg_1", "msg_2"], 1),
         (b'{"type":"summary","x":{"a":1}}' + GOOD, ["msg_1"], 1),
         (b"\0" * 4096 + GOOD, ["msg_1"], 1),
+        (b"\0" * 4096 + GOOD.replace(b'"parentUuid": null, ', b""), ["msg_1"], 1),
         (b"\0" * 4096 + b"\n" + GOOD, ["msg_1"], 1),
         (GOOD.replace(b"Bash", b"B\0sh") + b"\n" + OTHER, ["msg_2"], 1),
         (b"nonsense\n[1]\n7\nnull\n\xff\xfe{\0\n" + GOOD, ["msg_1"], 5),
         (b"[" * 100_000 + b"\n" + GOOD, ["msg_1"], 1),
         (b'{"message":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n" + GOOD, ["msg_1"], 1),
     ],
-    ids=["BOM", "CRLF", "blank", "torn", "glued to half", "glued", "glued to other", "NUL before", "NUL line", "NUL inside",
-         "garbage", "deep", "deep object"],
+    ids=["BOM", "CRLF", "blank", "torn", "glued to half", "glued", "glued to other", "NUL before", "NUL other", "NUL line",
+         "NUL inside", "garbage", "deep", "deep object"],
 )  # fmt: skip
 def test_a_bad_line_costs_only_itself(write: Write, raw: bytes, found: list[str], bad: int) -> None:
     chunk = whole(write(raw))
@@ -386,6 +404,11 @@ def test_nothing_but_copies_still_is_younger_than_the_original(write: Write) -> 
     original = write(user(), assistant(after=1), name="a.jsonl")
     copies = [line | {"forkedFrom": {"sessionId": SESSION}} for line in (user(), assistant(after=1))]
     assert (transcripts.peek(original), transcripts.peek(write(*copies, name="b.jsonl"))) == (AT, AT + 1000)
+
+
+def test_what_comes_after_an_own_answer_says_nothing_of_the_beginning(write: Write) -> None:
+    path = write(user(), assistant(after=1), user(after=9, forkedFrom={"sessionId": "other"}), user(after=10))
+    assert transcripts.peek(path) == whole(path).began_at == AT
 
 
 def test_a_message_that_stands_copied_and_original_is_original(write: Write) -> None:

@@ -169,12 +169,9 @@ def _open(path: Path) -> FileIO:
 
 
 def _is_same(file: FileIO, status: os.stat_result, position: Position) -> bool:
-    # Devices are numbered anew at each boot; a copy that took a file's place has an inode of its own.
-    return (
-        status.st_ino == position.inode
-        and status.st_size >= position.offset
-        and _anchor(file, position.offset) == position.anchor
-    )
+    # Devices are numbered anew at each boot; a copy that took a file's place has an inode of its own. Of a file that is
+    # shorter by now, fewer bytes are hashed.
+    return status.st_ino == position.inode and _anchor(file, position.offset) == position.anchor
 
 
 def _anchor(file: FileIO, offset: int) -> bytes:
