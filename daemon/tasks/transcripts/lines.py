@@ -52,8 +52,8 @@ class Line(msgspec.Struct, gc=False, rename="camel"):
 
     @property
     def is_copied(self) -> bool:
-        """Another session wrote it first. Clients since about 2.1.300 mark the assistant lines that a fork copies with the
-        session that made the request, and all lines that `/branch` copies; older ones mark nothing."""
+        """Another session wrote it first. Client 2.1.330 marks the assistant lines that a fork copies with the session that
+        made the request, and all lines that `/branch` copies; 2.1.197 marked nothing."""
         made_by = self.request_session_id
         return self.forked_from is not None or (made_by is not None and made_by != self.session_id)
 
