@@ -80,7 +80,8 @@ def main() -> None:
 
 
 def _ccusage(home: Path, environ: dict[str, str]) -> tuple[Any, float]:
-    command: list[str | Path] = [home / "npm/node_modules/.bin/ccusage", "claude", "daily", "--offline", "--json", "--timezone", "UTC"]
+    program = home / "npm/node_modules/.bin/ccusage"
+    command = [program, "claude", "daily", "--offline", "--json", "--timezone", "UTC"]
 
     def run() -> bytes:
         return subprocess.run(command, env=environ, check=True, capture_output=True).stdout
