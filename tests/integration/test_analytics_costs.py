@@ -220,6 +220,7 @@ def test_sums_by_day_and_by_anything_else_are_those_of_the_messages(messages: li
         reader = Reader(Path(folder) / "tasks.db")
         chosen = period(ZoneInfo(zone), 0, since=first, until=last)
         daily, rows = daily_costs(reader.query, chosen), costs_by(reader.query, chosen, by)
+        limited = costs_by(reader.query, chosen, by, limit=2)
         by_day = costs_by(reader.query, chosen, CostDimension.DAY)
         reader.close()
     dates = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
@@ -233,6 +234,7 @@ def test_sums_by_day_and_by_anything_else_are_those_of_the_messages(messages: li
     }
     costs = [one["cost"] for one in rows["rows"]]
     assert costs == sorted(costs, reverse=True)
+    assert limited == {**rows, "rows": rows["rows"][:2]}
     assert figures(rows["total"]) == figures(by_day["total"]) == expected(inside)
     assert (
         sorted(rows["unpriced_models"])
@@ -309,3 +311,145 @@ def test_days_are_those_of_the_configured_zone(tmp_path: Path, monkeypatch: pyte
         (found,) = analytics.get_daily_costs(days=1)
         analytics.close()
     assert (found["date"], found["messages"]) == ("2026-05-06", 1)
+
+
+# A period at a glance.
+
+
+@pytest.fixture
+def clock() -> Iterator[int]:
+    """It is noon of the 20th of May 2026, UTC."""
+    now = ms("UTC", 2026, 5, 20, 12)
+    with time_machine.travel(now / 1000, tick=False):
+        yield now
+
+
+def summary(path: Path, days: int | None = 30, **fields: Any) -> Any:
+    analytics = AnalyticsDB(path)
+    try:
+        return analytics.get_cost_summary(days, **fields)
+    finally:
+        analytics.close()
+
+
+def test_today_yesterday_and_the_month_are_told_whatever_the_period(tmp_path: Path, clock: int) -> None:
+    day = 24 * HOUR
+    spent = {"today": [Spent(clock)], "yesterday": [Spent(clock - day)], "early": [Spent(clock - 15 * day)],
+             "april": [Spent(clock - 25 * day)]}  # fmt: skip
+    fill(tmp_path, [one for messages in spent.values() for one in messages])
+    found = summary(tmp_path, days=1)
+    assert figures(found["today"]) == expected(spent["today"]) == figures(found["total"])
+    assert figures(found["yesterday"]) == expected(spent["yesterday"])
+    assert figures(found["month"]) == expected(spent["today"] + spent["yesterday"] + spent["early"])
+    assert [one["date"] for one in found["daily"]] == ["2026-05-20"]
+    past = summary(tmp_path, days=None, since="2026-04-01", until="2026-04-30")
+    assert figures(past["total"]) == expected(spent["april"])
+    assert figures(past["today"]) == expected(spent["today"])
+    assert len(past["daily"]) == 30
+
+
+def test_models_are_ranked_and_those_without_a_price_have_their_own_tokens(tmp_path: Path, clock: int) -> None:
+    priced = [Spent(clock, model="a"), Spent(clock, model="b", output_tokens=5000)]
+    missing = [Spent(clock, model="a", priced=False, output_tokens=7), Spent(clock, model="odd", priced=False)]
+    before = [Spent(clock - 90 * 24 * HOUR, model="a", priced=False)]
+    fill(tmp_path, priced + missing + before)
+    found = summary(tmp_path)
+    assert [one["model"] for one in found["models"]] == ["b", "a", "odd"]
+    assert sum(one["share"] for one in found["models"]) == pytest.approx(1)
+    assert {one["model"]: figures(one) for one in found["unpriced_models"]} == {
+        "a": expected(missing[:1]), "odd": expected(missing[1:])
+    }  # fmt: skip
+
+
+def test_the_burn_rate_counts_to_the_millisecond(tmp_path: Path, clock: int) -> None:
+    hour = [Spent(clock - HOUR), Spent(clock - 1)]
+    day = [Spent(clock - HOUR - 1), Spent(clock - 24 * HOUR)]
+    week = [Spent(clock - 24 * HOUR - 1), Spent(clock - 7 * 24 * HOUR, priced=False)]
+    fill(tmp_path, [*hour, *day, *week, Spent(clock - 7 * 24 * HOUR - 1)])
+    for at, outside in ((clock, 0), (clock + 7 * 60_000, 1)):
+        with time_machine.travel(at / 1000, tick=False):
+            analytics = AnalyticsDB(tmp_path)
+            found = analytics.get_burn_rate()
+            analytics.close()
+        assert found["last_hour"] == expected(hour[outside:])["cost"]
+        assert found["last_24_hours"] == expected(hour + day[:-1] if outside else hour + day)["cost"]
+        assert found["per_day"] == expected(hour + day + week)["cost"] / 7
+        assert found["unpriced"] == {"last_hour": 0, "last_24_hours": 0, "per_day": 1 - outside}
+
+
+def test_cached_tokens_are_compared_with_plain_input(tmp_path: Path, clock: int) -> None:
+    one = Spent(clock, cache_read_tokens=1_000_000, cache_write_5m_tokens=100_000, cache_write_1h_tokens=10_000)
+    fill(tmp_path, [one])
+    # 1 M read for 0.30 instead of 3 $, 0.1 M written for 3.75 and 0.01 M for 6 instead of 3 $ a million.
+    assert summary(tmp_path)["cache_savings"] == pytest.approx(2.7 - 0.075 - 0.03)
+    fill(tmp_path, [Spent(clock, model="odd", priced=False, cache_read_tokens=10**9)])
+    assert summary(tmp_path)["cache_savings"] == pytest.approx(2.7 - 0.075 - 0.03)
+
+
+def test_without_a_price_nobody_knows_what_the_cache_saved(tmp_path: Path, clock: int) -> None:
+    fill(tmp_path, [Spent(clock, model="odd", priced=False)])
+    assert summary(tmp_path)["cache_savings"] is None
+
+
+def test_the_projection_is_of_the_month_of_the_zone(tmp_path: Path) -> None:
+    at = ms("UTC", 2026, 4, 30, 20)
+    messages = [Spent(at - number * 24 * HOUR) for number in range(20)]
+    fill(tmp_path, messages)
+    with time_machine.travel(at / 1000, tick=False):
+        analytics = AnalyticsDB(tmp_path)
+        here, there = analytics.get_projection(zone="UTC"), analytics.get_projection(zone="Asia/Kathmandu")
+        analytics.close()
+    assert (here["since"], here["until"]) == ("2026-04-01", "2026-04-30")
+    assert here["spent"] == pytest.approx(expected(messages)["cost"])
+    assert (there["since"], there["until"]) == ("2026-05-01", "2026-05-31")
+    assert there["spent"] == pytest.approx(expected(messages[:1])["cost"])
+    for one in (here, there):
+        assert one["spent"] <= one["estimate"]
+        assert one["low"] <= one["estimate"] <= one["high"]
+        assert one["method"]
+    assert there["estimate"] > 2 * there["spent"]
+
+
+# Our figure and the client's.
+
+
+def test_a_task_whose_runs_all_have_a_figure_is_compared_as_a_whole(tmp_path: Path, clock: int) -> None:
+    ours = [Spent(clock - HOUR, task_id="a", output_tokens=1000), Spent(clock - 1, task_id="a")]
+    cost = expected(ours)["cost"]
+    fill(tmp_path, ours, [Run("a", clock - 2 * HOUR, 1, cost / 2), Run("a", clock - HOUR // 2, 2, cost / 2)])
+    found = summary(tmp_path)["reported"]
+    assert (found["compared"], found["beyond_limit"], found["beyond"]) == (1, 0, [])
+    assert found["ours"] == found["reported"] == cost
+    assert found["drift"] == pytest.approx(0)
+
+
+def test_differences_beyond_the_limit_are_listed_the_furthest_first(tmp_path: Path, clock: int) -> None:
+    cost = expected([Spent(clock)])["cost"]
+    reported = {"near": cost * 0.96, "high": cost / 1.5, "low": cost / 0.6, "free": 0.0}
+    fill(tmp_path, [Spent(clock, task_id=task) for task in reported], [Run(*one) for one in [
+        (task, clock - 1, 1, value) for task, value in reported.items()
+    ]])  # fmt: skip
+    found = summary(tmp_path)["reported"]
+    assert [(one["task_id"], one["drift"] and round(one["drift"])) for one in found["beyond"]] == [
+        ("free", None), ("high", 50), ("low", -40)
+    ]  # fmt: skip
+    assert (found["compared"], found["beyond_limit"], found["limit"]) == (4, 3, 5.0)
+
+
+def test_of_a_task_with_a_run_without_a_figure_the_others_are_compared(tmp_path: Path, clock: int) -> None:
+    first, second = Spent(clock - HOUR, task_id="a"), Spent(clock - 1, task_id="a", output_tokens=777)
+    runs = [Run("a", clock - 2 * HOUR, 1), Run("a", clock - HOUR // 2, 2, expected([second])["cost"] * 2)]
+    fill(tmp_path, [first, second], runs)
+    (found,) = summary(tmp_path)["reported"]["beyond"]
+    assert (found["task_id"], found["attempt"], found["drift"]) == ("a", 2, pytest.approx(-50))
+
+
+def test_what_has_no_price_or_no_transcript_is_not_compared(tmp_path: Path, clock: int) -> None:
+    runs = [Run("odd", clock, 1, 1.0), Run("untold", clock, 1, 1.0), Run("quiet", clock), Run("old", 1000, 1, 9.0)]
+    fill(
+        tmp_path,
+        [Spent(clock, task_id="odd", priced=False), Spent(clock, task_id="quiet"), Spent(0, task_id="old")],
+        runs,
+    )
+    found = summary(tmp_path)["reported"]
+    assert (found["compared"], found["unpriced"], found["drift"]) == (0, 1, None)

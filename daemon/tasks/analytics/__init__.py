@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from tasks.analytics import agents, files, tools
+from tasks.analytics import agents, errors, files, tasks, tools
 from tasks.analytics.agents import StateTime
 from tasks.analytics.costs import CostsOf, DailyCosts, costs_by, daily_costs
 from tasks.analytics.days import Period, chosen_zone, period
-from tasks.analytics.errors import error_rates
+from tasks.analytics.errors import DailyErrors, ErrorKind, FailureRate, error_rates
 from tasks.analytics.files import ContendedFile, FileUse, SessionFile
 from tasks.analytics.span import Query, now_ms, since
+from tasks.analytics.spending import BurnRate, CostSummary, ProjectedCosts, burn_rate, cost_summary, projection
+from tasks.analytics.tasks import TaskGroup, TaskStats
 from tasks.analytics.tools import ToolDurations, ToolUse, UseStats
 from tasks.config import load
 from tasks.database import Reader
@@ -124,6 +126,38 @@ class AnalyticsDB:
         """Failed calls by error category, the most frequent first."""
         return error_rates(self._query, since=since(days=days))
 
+    def get_failure_rates(self, by: errors.By = "tool", days: float | None = 7) -> list[FailureRate]:
+        """How many calls failed by category, tool, agent_type, workflow or model; the one with most failures first."""
+        return errors.failure_rates(self._query, by, since=since(days=days))
+
+    def get_error_fingerprints(
+        self, days: float | None = 7, limit: int = 20, tool: str | None = None, category: str | None = None
+    ) -> list[ErrorKind]:
+        """The kinds of errors with the most calls: what they said, since when, and whether they become more or fewer."""
+        return errors.error_kinds(self._query, since=since(days=days), limit=limit, tool=tool, category=category)
+
+    def get_error_trend(self, days: int = 30, *, zone: str | None = None) -> list[DailyErrors]:
+        """Calls, failures and their categories of each of the last `days` local days, today included, in order."""
+        return errors.error_trend(self._query, self._period(zone, days=days))
+
+    # Tasks: those that were handed over in the span.
+
+    def get_task_stats(self, days: float | None = 30) -> TaskStats:
+        """What became of the tasks: success, failures by reason, durations, retries, merges and money."""
+        return tasks.task_stats(self._query, since=since(days=days))
+
+    def get_task_stats_by(self, by: tasks.By = "workflow", days: float | None = 30) -> list[TaskGroup]:
+        """As above, by workflow, agent_type or model; the one with the most tasks first."""
+        return tasks.task_groups(self._query, by, since=since(days=days))
+
+    def get_task_success_rate(self, days: float | None = 30) -> float | None:
+        """Completed tasks as a part of those that completed or failed, 0 to 1; None: there are none."""
+        return self.get_task_stats(days)["success_rate"]
+
+    def get_task_failures(self, days: float | None = 30) -> dict[str, int]:
+        """Failed tasks by reason, the most frequent first."""
+        return self.get_task_stats(days)["failures"]
+
     # Money. Whole local days of `zone` (an IANA name; default: `costs.zone` of the config file), today included.
 
     def get_daily_costs(self, days: int = 30, *, zone: str | None = None) -> list[DailyCosts]:
@@ -137,10 +171,11 @@ class AnalyticsDB:
         *,
         since: date | str | None = None,
         until: date | str | None = None,
-        limit: int | None = None,
+        limit: int | None = 50,
         zone: str | None = None,
     ) -> list[CostsOf]:
-        """What each model, project, session, task, agent_type, workflow or day cost, the highest first; days in order.
+        """What each model, project, session, task, agent_type, workflow or day cost: the `limit` highest (None: all), days in
+        order and all of them.
 
         Over the last `days` (default: 30), or from the day `since` to the day `until`, both included.
         """
@@ -148,6 +183,28 @@ class AnalyticsDB:
             raise ValueError(f"by = {by!r}: one of {', '.join(CostDimension)} is needed")
         chosen = self._period(zone, days=days, since=since, until=until)
         return costs_by(self._query, chosen, CostDimension(by), limit=limit)["rows"]
+
+    def get_cost_summary(
+        self,
+        days: int | None = None,
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        zone: str | None = None,
+    ) -> CostSummary:
+        """A period (default: the last 30 days) at a glance: total, by model and day, what has no price, what the cache saved,
+        and our figure beside the client's; with today, yesterday, this month and its projection.
+        """
+        chosen = self._period(zone, days=days, since=since, until=until)
+        return cost_summary(self._query, chosen, now=now_ms(), drift_limit=self._settings.costs.drift)
+
+    def get_projection(self, *, zone: str | None = None) -> ProjectedCosts:
+        """What this month will have cost at its end, with an interval; `tasks.forecast` says how."""
+        return projection(self._query, chosen_zone(zone, self._settings.costs.zone), now=now_ms())
+
+    def get_burn_rate(self) -> BurnRate:
+        """Dollars of the last hour, of the last 24 hours, and a day over the last seven."""
+        return burn_rate(self._query, now=now_ms())
 
     def _period(self, zone: str | None, **span: Any) -> Period:
         return period(chosen_zone(zone, self._settings.costs.zone), now_ms(), **span)

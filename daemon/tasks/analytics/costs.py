@@ -54,6 +54,22 @@ FROM span CROSS JOIN cost_rollup AS r ON r.dimension = :dimension AND r.grain = 
 GROUP BY r.{{column}}
 """
 
+# The first so many of many: all columns are summed for these only.
+_RANKED = f"""
+WITH span (grain, first, last) AS (VALUES {{span}}),
+ranked AS MATERIALIZED (
+    SELECT r.value, count(*) OVER () AS found
+    FROM span CROSS JOIN cost_rollup AS r ON r.dimension = :dimension AND r.grain = span.grain
+                                          AND r.slot BETWEEN span.first AND span.last
+    GROUP BY r.value ORDER BY sum(r.cost) DESC, sum(r.messages) DESC, r.value LIMIT :limit
+)
+SELECT ranked.found, r.value, {_SUMS}
+FROM ranked CROSS JOIN span
+CROSS JOIN cost_rollup AS r ON r.dimension IN ('session', 'task') AND r.dimension = :dimension AND r.value = ranked.value
+                            AND r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
+GROUP BY r.value
+"""
+
 _BEGUN = f"""
 SELECT started_at / {QUARTER}, count(*) FROM runs
 WHERE attempt = 1 AND started_at >= :start AND started_at < :end GROUP BY 1
@@ -131,13 +147,17 @@ def daily_costs(query: Query, period: Period) -> list[DailyCosts]:
 
 
 def costs_by(query: Query, period: Period, by: CostDimension, *, limit: int | None = None) -> CostsBy:
-    """The costs of a period by model, project …, the highest first (of the same: the most messages); days in order."""
+    """The costs of a period by model, project …, the highest first (of the same: the most messages); days in order, and all."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit = {limit}: a number above 0 is needed")
     if by is CostDimension.DAY:
-        return _costs_by_day(query, period, limit)
+        return _costs_by_day(query, period)
     models = _by_value(query, period, CostDimension.MODEL)
-    rows = models if by is CostDimension.MODEL else _by_value(query, period, by)
+    if by in _COARSE and limit is not None:
+        found, rows = _ranked(query, period, by, limit)
+    else:
+        rows = models if by is CostDimension.MODEL else _by_value(query, period, by)
+        found = len(rows)
     total = added(sums for _, sums in models)
     rows.sort(key=lambda row: (-row[1][-2], -row[1][0], row[0]))
     shown = rows[:limit]
@@ -148,7 +168,7 @@ def costs_by(query: Query, period: Period, by: CostDimension, *, limit: int | No
             CostsOf(value=value, share=share(sums, total), label=labels.get(value), **costs(sums))
             for value, sums in shown
         ],
-        found=len(rows),
+        found=found,
     )
 
 
@@ -214,7 +234,7 @@ def unpriced(
     return sorted(found, key=lambda one: (-one[1][0], one[0]))
 
 
-def _costs_by_day(query: Query, period: Period, limit: int | None) -> CostsBy:
+def _costs_by_day(query: Query, period: Period) -> CostsBy:
     days = local_days(period.first, period.last, period.zone)
     sums = ledger(query, days)
     totals = {day: added(models.values()) for day, models in sums.items()}
@@ -225,8 +245,7 @@ def _costs_by_day(query: Query, period: Period, limit: int | None) -> CostsBy:
         for day in days
         for one in (totals.get(day.date, _NOTHING),)
     ]
-    shown = rows if limit is None else rows[-limit:]
-    return CostsBy(**_head(period, CostDimension.DAY, total, missing), rows=shown, found=len(rows))
+    return CostsBy(**_head(period, CostDimension.DAY, total, missing), rows=rows, found=len(rows))
 
 
 class _Head(TypedDict):
@@ -250,6 +269,15 @@ def _by_value(query: Query, period: Period, by: CostDimension) -> list[tuple[str
     column, dimension = ("model", "all") if by is CostDimension.MODEL else ("value", str(by))
     rows: list[Row] = query(_BY_VALUE.format(span=span_clause(slots), column=column), {"dimension": dimension})
     return [(value, tuple(sums)) for value, *sums in rows]
+
+
+def _ranked(
+    query: Query, period: Period, by: CostDimension, limit: int
+) -> tuple[int, list[tuple[str, tuple[int, ...]]]]:
+    """How many there are, and the first `limit` of them."""
+    _, slots = cover(period.start, period.end - 1, _COARSE_GRAINS)
+    rows = query(_RANKED.format(span=span_clause(slots)), {"dimension": str(by), "limit": limit})
+    return rows[0][0] if rows else 0, [(value, tuple(sums)) for _, value, *sums in rows]
 
 
 def _labels(query: Query, by: CostDimension, values: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from tasks.api import (
+    costs,
     errors,
     events,
     guard,
@@ -13,6 +14,8 @@ from tasks.api import (
     quarantine,
     sessions,
     stats,
+    stats_errors,
+    stats_tasks,
     status,
     tasks,
     tools,
@@ -32,7 +35,7 @@ from tasks.errors import (
 
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
-    quarantine.router, verdicts.router, guard.router, stats.router,
+    quarantine.router, verdicts.router, guard.router, stats.router, stats_errors.router, stats_tasks.router, costs.router,
 )  # fmt: skip
 
 #: The first that fits; every other TasksError is 400.

@@ -32,13 +32,9 @@ def overview(answer: Record, _: int) -> list[Block]:
     facts = Facts()
     facts.add("today", Cell(money(answer["today"]), STRONG))
     facts.add("yesterday", money(answer["yesterday"]))
-    facts.add("this month", f"{money(answer['month'])} so far, {_projected(answer['projection'])}")
-    burn = answer["burn_rate"]
-    facts.add(
-        "burn rate",
-        f"{least(burn)}{dollars(burn['last_hour'])} in the last hour, {dollars(burn['last_24_hours'])} in 24 hours, "
-        f"{dollars(burn['per_day'])} a day over 7 days",
-    )
+    facts.add("this month", f"{money(answer['month'])} so far")
+    facts.add("projection", _projected(answer["projection"]))
+    facts.add("burn rate", _burning(answer["burn_rate"]))
     line = sparkline(day["cost"] for day in answer["daily"]) if len(answer["daily"]) > 1 else ""
     facts.add(
         "total", Cell(money(answer["total"]), STRONG), f" from {answer['since']} to {answer['until']}  {line}".rstrip()
@@ -72,7 +68,7 @@ def divided(answer: Record, _: int) -> list[Block]:
     for one in rows:
         cells: list[Cell | str] = [
             Cell(one["value"] or _UNNAMED.get(by, "-"), short=one["value"][:8] if by == "session" else None),
-            _cost(one), f"{one['share']:.1%}", bar(one["share"], _BAR), f"{one['messages']:,}", *_tokens(one),
+            _cost(one), _share(one), bar(one["share"], _BAR), f"{one['messages']:,}", *_tokens(one),
         ]  # fmt: skip
         table.add(*cells, *([one["label"] or "-"] if labelled else []))
     facts = Facts()
@@ -112,8 +108,13 @@ def short_number(value: int) -> str:
 def _projected(one: Record) -> str:
     return (
         f"{least(one)}{dollars(one['estimate'])} by {one['until']} ({one['coverage']:.0%} sure: {dollars(one['low'])} to "
-        f"{dollars(one['high'])}; {dollars(one['burn_per_day'])} a day)"
+        f"{dollars(one['high'])}), {dollars(one['burn_per_day'])} a day: {one['method']}"
     )
+
+
+def _burning(one: Record) -> str:
+    said = (("last_hour", "in the last hour"), ("last_24_hours", "in 24 hours"), ("per_day", "a day over 7 days"))
+    return ", ".join(f"{least({'unpriced': one['unpriced'][key]})}{dollars(one[key])} {words}" for key, words in said)
 
 
 def _add_drift(facts: Facts, one: Record) -> None:
@@ -166,7 +167,7 @@ def _models(answer: Record) -> Table:
         Column("messages", right=True, optional=True), *(Column(name, right=True) for name, _ in _TOKENS),
     ]  # fmt: skip
     table = Table("", columns, "")
-    rows = [(one["model"], one, f"{one['share']:.1%}") for one in answer["models"][:_MODELS]]
+    rows = [(one["model"], one, _share(one)) for one in answer["models"][:_MODELS]]
     if len(answer["models"]) > _MODELS:
         rows.append(("…", {}, ""))
     for model, one, share in [*rows, ("all", answer["total"], "")]:
@@ -179,6 +180,10 @@ def _models(answer: Record) -> Table:
 
 def _cost(one: Record) -> Cell:
     return Cell(money(one) if one["messages"] else "-", NOTICE if one["unpriced"] else "")
+
+
+def _share(one: Record) -> str:
+    return "-" if one["unpriced"] == one["messages"] else f"{one['share']:.1%}"
 
 
 def _tokens(one: Record) -> list[Cell]:
