@@ -42,7 +42,17 @@ async def impatient(tmp_path: Path) -> AsyncIterator[Service]:
 
 async def test_the_status_has_the_promised_shape(service: Service) -> None:
     status = (await service.ask("/v1/status")).json()
-    assert list(status) == ["daemon", "spool", "ingest", "sessions", "tasks", "pool", "retention", "watcher"]
+    assert list(status) == [
+        "daemon",
+        "spool",
+        "ingest",
+        "sessions",
+        "tasks",
+        "pool",
+        "retention",
+        "accounting",
+        "watcher",
+    ]
     assert status["daemon"].keys() >= {"pid", "uptime_s", "version"}
     assert status["spool"].keys() >= {"pending", "oldest_age_s", "dropped", "quarantined"}
     assert status["ingest"].keys() >= {"events_total", "last_event_at"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks import transcripts
 from tasks.accounting import follower as module
 from tasks.accounting.watched import LINGER
 from tasks.errors import StoreUnavailable
@@ -140,7 +141,7 @@ async def test_unreadable_transcript_hinders_no_other(books: Books, monkeypatch:
     transcript, other = await began(books), await began(books, OTHER)
     transcript.says("msg_1")
     other.says("msg_2")
-    reading = module.read
+    reading = transcripts.read
 
     def read(path: Path, *more: Any, **options: Any) -> Any:
         if path == transcript.path:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.accounting.follower import Follower
 from tasks.config import Settings
 from tasks.database import Database
 from tasks.ingest import Ingest
@@ -61,5 +62,9 @@ class Context:
     task_counts: dict[str, Any] = field(default_factory=dict)
     #: what was last known to be kept; None: nothing yet
     retention: State | None = None
+    #: the last known numbers of calls and messages that transcripts told of
+    accounting: dict[str, int] = field(default_factory=dict)
+    #: reads transcripts; None: this daemon does not
+    follower: Follower | None = None
     #: runs tasks; None: this daemon does not
     dispatcher: Dispatcher | None = None

@@ -66,6 +66,10 @@ class SessionDetails(Session):
     subagents: list[Subagent]
     #: calls by tool: [all, failed]
     calls: dict[str, tuple[int, int]]
+    #: calls with a result in the session's transcripts; of these, reported by hooks; of these, known from transcripts alone
+    expected: int
+    seen: int
+    added: int
 
 
 @router.get("/sessions")

@@ -29,6 +29,9 @@ _NO_TASKS = {
 }
 
 
+_NOTHING_ACCOUNTED = dict.fromkeys(("expected", "seen", "added", "messages", "unpriced"), 0)
+
+
 class DaemonStatus(BaseModel):
     pid: int
     uptime_s: float
@@ -86,6 +89,23 @@ class RetentionStatus(BaseModel):
     pruned_bodies: int
 
 
+class AccountingStatus(BaseModel):
+    """What transcripts told."""
+
+    #: files that are followed now, and bytes of them that are not read yet
+    transcripts: int
+    behind_bytes: int
+    #: why reading waits; null: it does not
+    degraded: str | None
+    #: tool calls of the sessions of the last 7 days: with a result in a transcript; reported by hooks; added from transcripts
+    expected: int
+    seen: int
+    added: int
+    #: answers of the API, ever; of these, without a price
+    messages: int
+    unpriced: int
+
+
 class Status(BaseModel):
     daemon: DaemonStatus
     spool: SpoolStatus
@@ -97,6 +117,7 @@ class Status(BaseModel):
     pool: PoolSummary | None
     #: null: the database has not answered yet
     retention: RetentionStatus | None
+    accounting: AccountingStatus
     watcher: str
 
 
@@ -135,7 +156,18 @@ async def read_status(ctx: Ctx) -> Status:
         tasks=TaskCounts(**ctx.task_counts or _NO_TASKS),
         pool=None if ctx.dispatcher is None else PoolSummary.model_validate(ctx.dispatcher.pool()),
         retention=None if ctx.retention is None else RetentionStatus(**dataclasses.asdict(ctx.retention)),
+        accounting=_accounting(ctx),
         watcher=ctx.watcher(),
+    )
+
+
+def _accounting(ctx: Context) -> AccountingStatus:
+    health = None if ctx.follower is None else ctx.follower.health
+    return AccountingStatus(
+        transcripts=health.transcripts if health else 0,
+        behind_bytes=health.behind_bytes if health else 0,
+        degraded=health.degraded if health else None,
+        **ctx.accounting or _NOTHING_ACCOUNTED,
     )
 
 
@@ -144,11 +176,12 @@ async def _count(ctx: Context) -> None:
     # The last known numbers are better than a late answer.
     with contextlib.suppress(TimeoutError, StoreError):
         async with asyncio.timeout(COUNT_TIMEOUT):
-            ctx.session_counts, ctx.task_counts, ctx.retention = await ctx.database.read(
+            ctx.session_counts, ctx.task_counts, ctx.retention, ctx.accounting = await ctx.database.read(
                 lambda reader: (
                     history.session_counts(reader.query, now=now),
                     history.task_counts(reader.query, now=now),
                     retention.state(reader.query),
+                    history.accounting(reader.query, now=now),
                 )
             )
 

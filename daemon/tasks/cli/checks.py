@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tasks import __version__, config
+from tasks import __version__, config, history
 from tasks.cli import asking, machine, offline
 from tasks.cli.store import write_ahead_log
 from tasks.cli.text import ago, count, size, span
@@ -23,6 +23,8 @@ from tasks.errors import DaemonNotRunning, InstallError, TasksError
 LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0
 #: Milliseconds since the last event within which somebody must be recording.
 RECENT = 3_600_000
+#: Part of the calls in transcripts that hooks should have reported.
+REPORTED = 0.99
 #: Bytes left on the disk.
 DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
 #: Bytes of the write-ahead log that only a reader that stays explains.
@@ -155,6 +157,32 @@ def _firing(now: Situation) -> Iterator[Finding]:
         yield _warn("events", "none was ever recorded", "start `claude` once; if this stays, look at the hooks above")
     elif last is not None:
         yield _fine("events", f"{count(ingest['events_total'], 'event')}, the last one {ago(last, asking.now_ms())}")
+
+
+def _reporting(now: Situation) -> Iterator[Finding]:
+    """Whether hooks reported the calls that transcripts tell of."""
+    if not now.settings.database_file.exists():
+        return
+    with offline.reading(now.settings) as reader:
+        found = history.unreported(reader.query, now=asking.now_ms())
+    expected, seen = found["expected"], found["seen"]
+    if not expected:
+        yield _fine("reported", "no transcript of the last 7 days told of a call")
+    elif seen < expected * REPORTED:
+        missed = ", ".join(f"{number:,} that {event} reports" for event, number in found["missed"].items())
+        yield _warn(
+            "reported",
+            f"hooks told of {seen / expected:.1%} of {count(expected, 'call')} in 7 days; the others are stored from"
+            f" transcripts{': ' + missed if missed else ''}",
+            "run `tasksd hooks install`, and see `tasksd hooks status` for what is not registered",
+        )
+    else:
+        yield _fine("reported", f"hooks told of {seen:,} of {count(expected, 'call')} in 7 days")
+    if found["silent"]:
+        yield _warn(
+            "reported", f"{count(found['silent'], 'session')} of the last 7 days without any event from a hook",
+            "they ran before the hooks were installed, with hooks switched off, or with another settings file",
+        )  # fmt: skip
 
 
 def _spool(now: Situation) -> Iterator[Finding]:
@@ -301,7 +329,7 @@ def _git(_: Situation) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
-    _daemon, _hooks, _firing, _spool, _tasks, _client, _service, _files, _write_ahead_log, _sqlite, _git,
+    _daemon, _hooks, _firing, _reporting, _spool, _tasks, _client, _service, _files, _write_ahead_log, _sqlite, _git,
 )  # fmt: skip
 
 

@@ -77,9 +77,10 @@ def _why(found: dict[str, Any]) -> str | None:
 
 
 def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
-    """`daemon` and `pool` are null; `ingest`, `tasks` and `retention` too when there is no database. `silence` is why no
-    daemon answered."""
+    """`daemon` and `pool` are null; `ingest`, `tasks`, `retention` and `accounting` too when there is no database.
+    `silence` is why no daemon answered."""
     _require_access(settings)
+    accounting: dict[str, Any] | None = None
     ingest, tasks, kept, sessions = None, None, None, dict.fromkeys(map(str, SessionStatus), 0)
     if settings.database_file.exists():
         with reading(settings) as reader:
@@ -93,6 +94,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
             sessions = history.session_counts(reader.query, now=_now())
             tasks = history.task_counts(reader.query, now=_now())
             kept = dataclasses.asdict(retention.state(reader.query))
+            accounting = history.accounting(reader.query, now=_now())
     return {
         "daemon": None,
         "spool": spool_status(settings),
@@ -101,6 +103,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
         "tasks": tasks,
         "pool": None,
         "retention": kept,
+        "accounting": accounting and {"transcripts": 0, "behind_bytes": 0, "degraded": None} | accounting,
         "watcher": "not answering" if isinstance(silence, DaemonSilent) else "not running",
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, Cell, Facts
 from tasks.cli.text import ago, count, moment, size, span
-from tasks.cli.views import OVER, STATUS_TONES
+from tasks.cli.views import OVER, STATUS_TONES, reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +48,27 @@ def status(answer: Record, now: int) -> list[Block]:
         facts.add("pool", *pool_line(answer["pool"], now))
     if answer["tasks"] is not None:
         facts.add("tasks", *_task_counts(answer["tasks"]))
+    if answer["accounting"] is not None:
+        facts.add("transcripts", *_accounting(answer["accounting"]))
     if daemon is not None:
         watcher = answer["watcher"]
         facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
     return [facts]
+
+
+def _accounting(accounting: Record) -> list[Cell | str]:
+    if accounting["degraded"]:
+        return [Cell(f"waiting: {accounting['degraded']}", BAD)]
+    said: list[Cell | str] = []
+    if accounting["transcripts"]:
+        behind = f" ({size(accounting['behind_bytes'])} to read)" if accounting["behind_bytes"] else ""
+        said.append(f"{count(accounting['transcripts'], 'file')} followed{behind}; ")
+    said.append(count(accounting["messages"], "message"))
+    if accounting["unpriced"]:
+        said.append(Cell(f", {accounting['unpriced']:,} unpriced", NOTICE))
+    if accounting["expected"]:
+        said += ["; last 7 days: ", *reported(accounting)]
+    return said
 
 
 def _waiting(spool: Record) -> list[Cell]:

@@ -72,8 +72,16 @@ def session(answer: Record, now: int) -> list[Block]:
         if answer[key] is not None:
             facts.add(label, f"{moment(answer[key])} ({ago(answer[key], now)})")
     facts.add("events", f"{answer['events']:,}, {count(answer['prompts'], 'prompt')}")
+    if answer["expected"]:
+        facts.add("transcript", *reported(answer))
     tables = (_calls(answer), _running(answer, now), _subagents(answer, now), _changes(answer))
     return [facts, *(table for table in tables if table.rows)]
+
+
+def reported(answer: Record) -> list[Cell | str]:
+    """How many of the calls that transcripts told of were reported by hooks."""
+    said: list[Cell | str] = [f"{count(answer['expected'], 'call')}, {answer['seen']:,} reported by hooks"]
+    return [*said, Cell(f", {answer['added']:,} added", NOTICE)] if answer["added"] else said
 
 
 def _calls(answer: Record) -> Table:

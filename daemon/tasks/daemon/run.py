@@ -159,6 +159,7 @@ class Daemon:
             lambda: doorbell.state,
             self._wake.set,
             stored,
+            follower=follower,
             dispatcher=dispatcher,
         )
         supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)

@@ -3,6 +3,7 @@
 Times in epoch milliseconds.
 """
 
+from tasks.history.accounting import accounting, unreported
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions
@@ -25,6 +26,7 @@ __all__ = [
     "Output",
     "Query",
     "Record",
+    "accounting",
     "activity",
     "events",
     "failures",
@@ -39,5 +41,6 @@ __all__ = [
     "task",
     "task_counts",
     "tasks",
+    "unreported",
     "whole_task_id",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from tasks.database import Row
 from tasks.errors import TasksError
+from tasks.history.accounting import session_calls
 from tasks.history.records import DAY, Query, Record, beginning, records
 from tasks.words import SessionStatus
 
@@ -70,8 +71,8 @@ def sessions(query: Query, *, statuses: Collection[str], limit: int) -> list[Rec
 
 
 def session(query: Query, id_: str) -> Record:
-    """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, and `calls` by tool
-    as [all, failed]. Raises NoSuchSession.
+    """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, `calls` by tool as [all,
+    failed], and how many calls its transcripts told of (`expected`, `seen`, `added`). Raises NoSuchSession.
     """
     rows = query(
         f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2",
@@ -96,11 +97,15 @@ def session(query: Query, id_: str) -> Record:
         " AND tool_use_id IS NOT NULL GROUP BY tool_name ORDER BY count(*) DESC, tool_name",
         key,
     )
-    return found | {
-        "changes": records(CHANGE_FIELDS, changes),
-        "subagents": records(SUBAGENT_FIELDS, subagents),
-        "calls": {tool: (count, failed) for tool, count, failed in calls},
-    }
+    return (
+        found
+        | {
+            "changes": records(CHANGE_FIELDS, changes),
+            "subagents": records(SUBAGENT_FIELDS, subagents),
+            "calls": {tool: (count, failed) for tool, count, failed in calls},
+        }
+        | session_calls(query, found["session_uuid"])
+    )
 
 
 def events(
