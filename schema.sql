@@ -474,6 +474,10 @@ CREATE TABLE file_rollup (
     contended  INTEGER NOT NULL,                    -- writes and edits within 30 minutes of an earlier one by another agent
     PRIMARY KEY (grain, slot, path)
 ) STRICT, WITHOUT ROWID;
+-- The first few of every slot tell which files are the first over any span: see tasks.analytics.files.
+CREATE INDEX idx_file_accesses ON file_rollup (grain, slot, (reads + writes + edits) DESC);
+CREATE INDEX idx_file_rereads ON file_rollup (grain, slot, rereads DESC) WHERE rereads > 0;
+CREATE INDEX idx_file_contended ON file_rollup (grain, slot, contended DESC) WHERE contended > 0;
 
 -- Which agent touched which file, over all time.
 CREATE TABLE file_use (

@@ -1,15 +1,28 @@
 """Which files agents read and change, how often again, and which of them several agents change at once."""
 
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from operator import add
 from typing import Literal
 
 from typing_extensions import TypedDict
 
 from tasks.analytics.span import Query, settled
-from tasks.rollups import COARSE_GRAINS, HOUR, UNROLLED_FILES, cover, span_clause
+from tasks.database import Row
+from tasks.rollups import COARSE_GRAINS, HOUR, UNROLLED_FILES, cover
 
 #: What files are put in order by, and have to have at least one of: accesses of any kind, reads by an agent that had read
 #: the file before, writes and edits within 30 minutes of an earlier one by another agent.
 Order = Literal["accesses", "rereads", "contended"]
+
+COLUMNS = ("accesses", "reads", "rereads", "writes", "edits", "contended")
+Slot = tuple[int, int]
+#: Slots in one statement.
+PORTION = 200
+#: More candidates than this many times those that are wanted are not looked at one by one.
+CANDIDATES = 10
+#: How often to ask again when something was rolled up meanwhile.
+TRIES = 3
 
 #: Agents named per contended file: those that changed it last.
 AGENTS = 10
@@ -61,41 +74,75 @@ class SessionFile(TypedDict):
     edited_at: int | None
 
 
-# What is rolled up comes from the roll-ups. The rest (`loose`: the part of an hour before the first slot, and what is not
-# rolled up yet) is judged by all rows of the sessions that it belongs to; what was deleted of these, file_use still counts.
-_FILES = """
-WITH span (grain, first, last) AS (VALUES {span}),
-loose AS MATERIALIZED (
-    SELECT id, timestamp, path, action, session_uuid, agent_id
-    FROM files WHERE timestamp >= :since AND timestamp < :start {within}
+# The part of an hour before the first slot, and what is not rolled up yet. A read that is rolled up came again when its
+# agent read the file more often than from then on; that holds after earlier reads were deleted, too.
+_LOOSE = """
+WITH loose AS MATERIALIZED (
+    SELECT *, 1 AS rolled FROM files WHERE timestamp >= :since AND timestamp < :start AND id <= :upto
     UNION ALL
-    SELECT id, timestamp, path, action, session_uuid, agent_id
-    FROM files WHERE {unrolled} AND +timestamp >= :start {within}
-),
-reads AS MATERIALIZED (
-    SELECT f.id, f.path,
-           row_number() OVER (PARTITION BY f.session_uuid, f.agent_id, f.path ORDER BY f.id) - 1
-           + coalesce(u.reads, 0) - sum(NOT {unrolled}) OVER (PARTITION BY f.session_uuid, f.agent_id, f.path) AS before
-    FROM files AS f LEFT JOIN file_use AS u
-         ON u.path = f.path AND u.session_uuid = f.session_uuid AND u.agent_id = coalesce(f.agent_id, '')
-    WHERE f.session_uuid IN (SELECT session_uuid FROM loose WHERE action = 'read') AND f.action = 'read' {within_f}
+    SELECT *, 0 FROM files WHERE id > :upto AND +timestamp >= :since
 )
-SELECT path, sum(reads + writes + edits) AS accesses, sum(reads), sum(rereads) AS rereads, sum(writes), sum(edits),
-       sum(contended) AS contended
-FROM (
-    SELECT path, reads, rereads, writes, edits, contended
-    FROM span JOIN file_rollup AS r ON r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
-    WHERE true {within}
+SELECT path, 1, action = 'read',
+       action = 'read' AND CASE rolled WHEN 0 THEN
+           row_number() OVER (PARTITION BY rolled, path, session_uuid, agent_id, action ORDER BY id) > 1
+           OR EXISTS (SELECT 1 FROM file_use AS u WHERE u.path = loose.path AND u.session_uuid = loose.session_uuid
+                      AND u.agent_id = coalesce(loose.agent_id, '') AND u.reads > 0)
+       ELSE coalesce((
+           SELECT u.reads > 1 AND u.reads > (
+               SELECT count(*) FROM files AS o
+               WHERE o.path = loose.path AND o.timestamp BETWEEN u.first_at AND u.last_at AND o.action = 'read'
+                 AND o.session_uuid = loose.session_uuid AND o.agent_id IS loose.agent_id AND o.id BETWEEN loose.id AND :upto)
+           FROM file_use AS u
+           WHERE u.path = loose.path AND u.session_uuid = loose.session_uuid AND u.agent_id = coalesce(loose.agent_id, '')
+       ), 0) END,
+       action = 'write', action = 'edit',
+       action <> 'read' AND EXISTS (
+           SELECT 1 FROM files AS o
+           WHERE o.path = loose.path AND o.id < loose.id AND o.action <> 'read'
+             AND o.timestamp BETWEEN loose.timestamp - 1800000 AND loose.timestamp + 1800000
+             AND (o.session_uuid <> loose.session_uuid OR o.agent_id IS NOT loose.agent_id))
+FROM loose WHERE path >= :low AND path < :high
+"""
+
+_UPTO = "SELECT upto FROM rolled WHERE source = 'files'"
+
+_SLOTS = """
+WITH RECURSIVE found (slot) AS (
+    SELECT min(slot) FROM file_rollup WHERE grain = :grain AND slot >= :first
     UNION ALL
-    SELECT path, action = 'read', action = 'read' AND (SELECT before FROM reads WHERE reads.id = loose.id) > 0,
-           action = 'write', action = 'edit',
-           action <> 'read' AND EXISTS (
-               SELECT 1 FROM files AS other
-               WHERE other.path = loose.path AND other.id < loose.id AND other.action <> 'read'
-                 AND other.timestamp BETWEEN loose.timestamp - 1800000 AND loose.timestamp + 1800000
-                 AND (other.session_uuid <> loose.session_uuid OR other.agent_id IS NOT loose.agent_id))
-    FROM loose
-) GROUP BY path HAVING sum({order}) > 0 ORDER BY sum({order}) DESC, path LIMIT :limit
+    SELECT (SELECT min(slot) FROM file_rollup WHERE grain = :grain AND slot > found.slot) FROM found WHERE slot < :last
+)
+SELECT slot FROM found WHERE slot <= :last
+"""
+
+# Of each slot the files that have more than its (depth + 1)th; and what the others have at most.
+_BEST = """
+WITH slots (grain, slot) AS (VALUES {slots}),
+bounds (grain, slot, bound) AS MATERIALIZED (
+    SELECT grain, slot, coalesce((
+        SELECT {order} FROM file_rollup AS r INDEXED BY {index}
+        WHERE r.grain = slots.grain AND r.slot = slots.slot AND {order} > 0
+        ORDER BY {order} DESC LIMIT 1 OFFSET :depth), 0)
+    FROM slots
+)
+SELECT bounds.grain, bounds.slot, r.path, {order}, bound
+FROM bounds CROSS JOIN file_rollup AS r INDEXED BY {index}
+     ON r.grain = bounds.grain AND r.slot = bounds.slot AND {order} > bound AND {order} > 0
+UNION ALL
+SELECT grain, slot, NULL, 0, bound FROM bounds
+"""
+
+_OF_PATHS = """
+WITH slots (grain, slot) AS (VALUES {slots})
+SELECT r.path, reads + writes + edits, reads, rereads, writes, edits, contended
+FROM json_each(:paths) AS chosen CROSS JOIN slots CROSS JOIN file_rollup AS r
+     ON r.grain = slots.grain AND r.slot = slots.slot AND r.path = chosen.value
+"""
+
+_OF_FOLDER = """
+WITH slots (grain, slot) AS (VALUES {slots})
+SELECT path, reads + writes + edits, reads, rereads, writes, edits, contended
+FROM slots CROSS JOIN file_rollup AS r ON r.grain = slots.grain AND r.slot = slots.slot AND path >= :low AND path < :high
 """
 
 _EDITORS = """
@@ -127,20 +174,106 @@ def file_use(
     `project` is a folder: only files in it.
     """
     since = settled(query, since, HOUR, source="files")
-    start, slots = cover(since, None, COARSE_GRAINS)
-    within = "" if project is None else "AND {0}path >= :low AND {0}path < :high"
-    statement = _FILES.format(
-        span=span_clause(slots), unrolled=UNROLLED_FILES, within=within.format("+"), within_f=within.format("+f."),
-        order=_ORDERS[order],
-    )  # fmt: skip
+    for _ in range(TRIES):
+        upto = query(_UPTO, {})[0][0]
+        found = _file_use(query, since, upto, order, limit, project)
+        # What was rolled up between the statements would be in both of them, or in neither.
+        if query(_UPTO, {})[0][0] == upto:
+            break
+    return found
+
+
+def _file_use(query: Query, since: int, upto: int, order: Order, limit: int, project: str | None) -> list[FileUse]:
+    start, spans = cover(since, None, COARSE_GRAINS)
+    slots = [
+        (grain, slot)
+        for grain, first, last in spans
+        for (slot,) in query(_SLOTS, {"grain": grain, "first": first, "last": last})
+    ]
     folder = (project or "").rstrip("/")
-    values = {"since": since, "start": start, "limit": limit, "low": f"{folder}/", "high": f"{folder}0"}
+    within = {"low": f"{folder}/", "high": f"{folder}0"} if project else {"low": "", "high": "\U0010ffff"}
+    loose = _Sums()
+    loose.add(query(_LOOSE, {"since": since, "start": start, "upto": upto, **within}))
+    sums = None if project else _ranked(query, slots, loose, order, limit)
+    if sums is None:
+        sums = _Sums()
+        for some in _portions(slots):
+            sums.add(query(_OF_FOLDER.format(slots=_values(some)), within))
+        sums.add(loose.rows())
+    at = 1 + COLUMNS.index(order)
+    rows = sorted((row for row in sums.rows() if row[at]), key=lambda row: (-row[at], row[0]))[:limit]
     return [
         FileUse(
             path=path, accesses=accesses, reads=reads, rereads=rereads, writes=writes, edits=edits, contended=contended
         )
-        for path, accesses, reads, rereads, writes, edits, contended in query(statement, values)
+        for path, accesses, reads, rereads, writes, edits, contended in rows
     ]
+
+
+class _Sums:
+    """Rows of (path, *COLUMNS), added up by path. SQLite would have to sort the paths, which takes several times as long."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[int, ...]] = {}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        sums = self._of
+        for path, *counts in rows:
+            before = sums.get(path)
+            sums[path] = tuple(counts) if before is None else tuple(map(add, before, counts))
+
+    def rows(self) -> list[Row]:
+        return [(path, *counts) for path, counts in self._of.items()]
+
+    def column(self, name: str) -> dict[str, int]:
+        at = COLUMNS.index(name)
+        return {path: counts[at] for path, counts in self._of.items()}
+
+
+def _ranked(query: Query, slots: Sequence[Slot], loose: _Sums, order: Order, limit: int) -> _Sums | None:
+    """The sums of the files that can be among the first `limit`, found from the first few of each slot.
+
+    What is not among these has at most their bounds. None when that does not settle it: when all have about as much.
+    """
+    expression, index = _ORDERS[order]
+    for depth in (2 * limit, 6 * limit, 24 * limit):
+        found = loose.column(order)
+        known: dict[str, int] = {}
+        bounds: dict[Slot, int] = {}
+        for some in _portions(slots):
+            statement = _BEST.format(slots=_values(some), order=expression, index=index)
+            for grain, slot, path, count, bound in query(statement, {"depth": depth}):
+                bounds[grain, slot] = bound
+                if path is not None:
+                    found[path] = found.get(path, 0) + count
+                    known[path] = known.get(path, 0) + bound
+        rest = sum(bounds.values())
+        least = sorted(found.values(), reverse=True)[limit - 1] if len(found) >= limit else 0
+        if rest and rest >= least:
+            continue
+        chosen = [path for path, count in found.items() if count and count + rest - known.get(path, 0) >= least]
+        if len(chosen) > CANDIDATES * limit:
+            continue
+        sums = _Sums()
+        paths = json.dumps(chosen)
+        for some in _portions(slots):
+            sums.add(query(_OF_PATHS.format(slots=_values(some)), {"paths": paths}))
+        wanted = set(chosen)
+        sums.add(row for row in loose.rows() if row[0] in wanted)
+        return sums
+    return None
+
+
+def _portions(slots: Sequence[Slot]) -> Iterator[Sequence[Slot]]:
+    """As many as one statement takes; at least one."""
+    for begin in range(0, len(slots), PORTION):
+        yield slots[begin : begin + PORTION]
+
+
+def _values(slots: Sequence[Slot]) -> str:
+    return ", ".join(f"({grain}, {slot})" for grain, slot in slots)
 
 
 def contended_files(
@@ -174,4 +307,9 @@ def session_files(query: Query, session_uuid: str, *, limit: int = 1000) -> list
     ]  # fmt: skip
 
 
-_ORDERS: dict[Order, str] = {"accesses": "reads + writes + edits", "rereads": "rereads", "contended": "contended"}
+#: The column, and the index that has the files of a slot in its order.
+_ORDERS: dict[Order, tuple[str, str]] = {
+    "accesses": ("reads + writes + edits", "idx_file_accesses"),
+    "rereads": ("rereads", "idx_file_rereads"),
+    "contended": ("contended", "idx_file_contended"),
+}

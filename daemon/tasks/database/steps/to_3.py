@@ -165,6 +165,9 @@ CREATE TABLE file_rollup (
     contended  INTEGER NOT NULL,
     PRIMARY KEY (grain, slot, path)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_file_accesses ON file_rollup (grain, slot, (reads + writes + edits) DESC);
+CREATE INDEX idx_file_rereads ON file_rollup (grain, slot, rereads DESC) WHERE rereads > 0;
+CREATE INDEX idx_file_contended ON file_rollup (grain, slot, contended DESC) WHERE contended > 0;
 CREATE TABLE file_use (
     path          TEXT NOT NULL,
     session_uuid  TEXT NOT NULL,
