@@ -13,8 +13,9 @@ MOST = 20
 # Tasks of which the client reported the cost of every run have all their money in one place of the roll-up.
 _WHOLE = """
 WITH whole AS MATERIALIZED (
-    SELECT task_id, sum(cost_usd) AS reported FROM runs GROUP BY task_id
-    HAVING count(cost_usd) = count(*) AND max(started_at) >= :start AND max(started_at) < :end
+    SELECT task_id, sum(cost_usd) AS reported FROM runs
+    WHERE task_id IN (SELECT task_id FROM runs WHERE started_at >= :start AND started_at < :end)
+    GROUP BY task_id HAVING count(cost_usd) = count(*) AND max(started_at) < :end
 )
 SELECT whole.task_id, 0, reported, sum(r.cost), sum(r.unpriced)
 FROM whole CROSS JOIN cost_rollup AS r ON r.dimension IN ('session', 'task') AND r.dimension = 'task'
@@ -29,9 +30,11 @@ WITH part AS MATERIALIZED (
     SELECT task_id, attempt, started_at, cost_usd,
            lead(started_at) OVER (PARTITION BY task_id ORDER BY attempt) AS next
     FROM runs
-    WHERE task_id IN (SELECT task_id FROM runs GROUP BY task_id
-                      HAVING count(cost_usd) BETWEEN 1 AND count(*) - 1
-                             AND max(started_at) >= :start AND max(started_at) < :end)
+    WHERE task_id IN (
+        SELECT task_id FROM runs
+        WHERE task_id IN (SELECT task_id FROM runs WHERE started_at >= :start AND started_at < :end)
+        GROUP BY task_id HAVING count(cost_usd) BETWEEN 1 AND count(*) - 1 AND max(started_at) < :end
+    )
 )
 SELECT part.task_id, part.attempt, part.cost_usd, sum(m.cost), sum(m.cost IS NULL)
 FROM part

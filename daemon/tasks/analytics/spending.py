@@ -153,7 +153,7 @@ def cost_summary(query: Query, period: Period, *, now: int, drift_limit: float) 
     return CostSummary(
         zone=period.zone.key or "", since=period.first.isoformat(), until=period.last.isoformat(), total=costs(total),
         today=costs(recent.of(recent.today)), yesterday=costs(recent.of(recent.yesterday)),
-        month=costs(recent.of(recent.month, recent.today)),
+        month=costs(recent.of_month()),
         models=[ModelCosts(model=model, share=share(sums, total), **costs(sums)) for model, sums in ranked],
         daily=by_day(recent.sums, days, tasks),
         unpriced_models=[UnpricedModel(model=model, **costs(sums)) for model, sums in unpriced(query, period, ranked)],
@@ -195,13 +195,12 @@ class _Recent:
     #: how much of today is over, 0 to 1
     elapsed: float
 
-    @property
-    def month(self) -> date:
-        return self.today.replace(day=1)
+    def of(self, day: date) -> tuple[int, ...]:
+        return added(self.sums.get(day, {}).values())
 
-    def of(self, first: date, last: date | None = None) -> tuple[int, ...]:
-        """The sums from `first` to `last` (None: of that day alone)."""
-        return added(added(models.values()) for day, models in self.sums.items() if first <= day <= (last or first))
+    def of_month(self) -> tuple[int, ...]:
+        first = self.today.replace(day=1)
+        return added(added(models.values()) for day, models in self.sums.items() if first <= day <= self.today)
 
 
 def _recent(query: Query, zone: ZoneInfo, now: int, *, first: date, last: date) -> _Recent:
@@ -219,7 +218,7 @@ def _projection(recent: _Recent, zone: ZoneInfo) -> ProjectedCosts:
     # Days before the first message say nothing about those to come.
     while len(daily) > 1 and not daily[0][1][0]:
         del daily[0]
-    month = recent.month
+    month = recent.today.replace(day=1)
     last = (month + timedelta(days=32)).replace(day=1) - timedelta(days=1)
     found = forecast.project(
         [(day, sums[-2] / DOLLAR) for day, sums in daily], recent.today, last, coverage=COVERAGE, elapsed=recent.elapsed
@@ -227,7 +226,7 @@ def _projection(recent: _Recent, zone: ZoneInfo) -> ProjectedCosts:
     return ProjectedCosts(
         zone=zone.key or "", since=month.isoformat(), until=last.isoformat(), spent=found.spent,
         estimate=found.estimate, low=found.low, high=found.high, coverage=COVERAGE, burn_per_day=found.burn_per_day,
-        method=found.method, unpriced=recent.of(month, recent.today)[-1],
+        method=found.method, unpriced=recent.of_month()[-1],
     )  # fmt: skip
 
 
