@@ -122,7 +122,7 @@ def _add_money(facts: Facts, answer: Record) -> None:
     )
     if answer["cost_per_merged_usd"] is not None:
         own = "" if answer["merged_task_usd"] is None else f", {dollars(answer['merged_task_usd'])} of them its own"
-        facts.add("per merge", f"{dollars(answer['cost_per_merged_usd'])} for each merged task{own}")
+        facts.add("per merge", f"{_cost(answer, 'cost_per_merged_usd')} for each merged task{own}")
 
 
 def task_groups(answer: Sequence[Record], dimension: str, span_words: str) -> list[Block]:
