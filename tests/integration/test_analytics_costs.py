@@ -18,7 +18,7 @@ from tasks.analytics.costs import costs_by, daily_costs
 from tasks.analytics.days import QUARTER, find_zone, local_days, period, today
 from tasks.database import Reader
 from tasks.errors import ConfigError
-from tasks.rollups import HOUR
+from tasks.rollups import HOUR, MINUTE
 from tasks.words import CostDimension
 
 from .money import Run, Spent, fill
@@ -110,6 +110,13 @@ def test_every_quarter_hour_is_of_the_day_that_its_clock_shows(zone: str) -> Non
         assert {today(ZoneInfo(zone), at) for at in (*range(day.start, day.end, QUARTER), day.end - 1)} == {day.date}
 
 
+def test_a_day_whose_midnight_the_clocks_jumped_over_begins_where_they_land() -> None:
+    toronto = ZoneInfo("America/Toronto")  # 23:30 was followed by 00:30
+    before, after = local_days(date(1919, 3, 30), date(1919, 3, 31), toronto)
+    assert datetime.fromtimestamp(after.start / 1000, toronto).isoformat() == "1919-03-31T00:30:00-04:00"
+    assert (before.end - before.start, after.end - after.start) == (23.5 * HOUR, 23.5 * HOUR)
+
+
 @pytest.mark.parametrize("name", ["Europe/Nowhere", "Europe", "../../etc/passwd", "x\0y", "zone.tab", "\udcff"])
 def test_a_zone_that_there_is_not_is_named(name: str) -> None:
     with pytest.raises(ValueError, match="is no time zone"):
@@ -183,7 +190,14 @@ def test_messages_at_the_borders_of_days_count_where_their_clock_says(tmp_path: 
     reader = Reader(tmp_path / "tasks.db")
     chosen = period(ZoneInfo(zone), days[-1].end - 1, since=days[0].date, until=days[-1].date)
     found = daily_costs(reader.query, chosen)
+    middle_three = period(ZoneInfo(zone), 0, since=days[1].date, until=days[-2].date)
+    totals = [
+        costs_by(reader.query, middle_three, by, limit=limit)["rows"]
+        for by in (CostDimension.MODEL, CostDimension.PROJECT, CostDimension.SESSION) for limit in (None, 9)
+    ]  # fmt: skip
     reader.close()
+    inside = [one for one in messages if days[1].start <= one.timestamp < days[-1].start]
+    assert [[figures(one) for one in rows] for rows in totals] == [[expected(inside)]] * 6
     assert {one["date"]: figures(one) for one in found} == {
         day.date.isoformat(): expected(
             [one for one in messages if local_date(one.timestamp, zone) == day.date.isoformat()]
@@ -253,6 +267,15 @@ def test_the_highest_cost_comes_first_and_a_limit_cuts_the_lowest(tmp_path: Path
     assert [one["value"] for one in analytics.get_costs("task", limit=2)] == ["t4", "t3"]
     assert [one["value"] for one in analytics.get_costs("task")] == ["t4", "t3", "t2", "t1", "t0"]
     assert sum(one["share"] for one in analytics.get_costs("task")) == pytest.approx(1)
+
+
+def test_of_costs_that_are_the_same_the_one_with_more_messages_comes_first(
+    tmp_path: Path, analytics: AnalyticsDB
+) -> None:
+    now = round(datetime.now(UTC).timestamp() * 1000)
+    fill(tmp_path, [Spent(now, task_id=task, priced=False) for task in ("a", "b", "b", "c")])
+    assert [one["value"] for one in analytics.get_costs("task", limit=2)] == ["b", "a"]
+    assert [one["value"] for one in analytics.get_costs("task", limit=None)] == ["b", "a", "c"]
 
 
 def test_tasks_are_told_by_their_description_and_sessions_by_their_folder(
@@ -348,6 +371,16 @@ def test_today_yesterday_and_the_month_are_told_whatever_the_period(tmp_path: Pa
     assert len(past["daily"]) == 30
 
 
+def test_what_clocks_that_were_ahead_have_left_is_not_spent_yet(tmp_path: Path, clock: int) -> None:
+    now, ahead = Spent(clock), Spent(clock + 3 * 24 * HOUR)
+    fill(tmp_path, [now, ahead])
+    found = summary(tmp_path, days=None, until="2026-05-31")
+    assert figures(found["month"]) == figures(found["today"]) == expected([now])
+    assert found["projection"]["spent"] == pytest.approx(expected([now])["cost"])
+    assert figures(found["total"]) == expected([now, ahead])
+    assert figures(summary(tmp_path)["total"]) == expected([now])
+
+
 def test_models_are_ranked_and_those_without_a_price_have_their_own_tokens(tmp_path: Path, clock: int) -> None:
     priced = [Spent(clock, model="a"), Spent(clock, model="b", output_tokens=5000)]
     missing = [Spent(clock, model="a", priced=False, output_tokens=7), Spent(clock, model="odd", priced=False)]
@@ -361,20 +394,23 @@ def test_models_are_ranked_and_those_without_a_price_have_their_own_tokens(tmp_p
     }  # fmt: skip
 
 
-def test_the_burn_rate_counts_to_the_millisecond(tmp_path: Path, clock: int) -> None:
-    hour = [Spent(clock - HOUR), Spent(clock - 1)]
-    day = [Spent(clock - HOUR - 1), Spent(clock - 24 * HOUR)]
-    week = [Spent(clock - 24 * HOUR - 1), Spent(clock - 7 * 24 * HOUR, priced=False)]
-    fill(tmp_path, [*hour, *day, *week, Spent(clock - 7 * 24 * HOUR - 1)])
-    for at, outside in ((clock, 0), (clock + 7 * 60_000, 1)):
-        with time_machine.travel(at / 1000, tick=False):
-            analytics = AnalyticsDB(tmp_path)
-            found = analytics.get_burn_rate()
-            analytics.close()
-        assert found["last_hour"] == expected(hour[outside:])["cost"]
-        assert found["last_24_hours"] == expected(hour + day[:-1] if outside else hour + day)["cost"]
-        assert found["per_day"] == expected(hour + day + week)["cost"] / 7
-        assert found["unpriced"] == {"last_hour": 0, "last_24_hours": 0, "per_day": 1 - outside}
+@pytest.mark.parametrize("minutes", [0, 7])
+def test_the_burn_rate_counts_to_the_millisecond(tmp_path: Path, clock: int, minutes: int) -> None:
+    now = clock + minutes * MINUTE
+    hour = [Spent(now - HOUR), Spent(now - 1)]
+    day = [Spent(now - HOUR - 1), Spent(now - 24 * HOUR)]
+    week = [Spent(now - 24 * HOUR - 1), Spent(now - 7 * 24 * HOUR, priced=False)]
+    fill(tmp_path, [*hour, *day, *week, Spent(now - 7 * 24 * HOUR - 1)])
+    with time_machine.travel(now / 1000, tick=False):
+        analytics = AnalyticsDB(tmp_path)
+        found = analytics.get_burn_rate()
+        analytics.close()
+    assert found == {
+        "last_hour": expected(hour)["cost"],
+        "last_24_hours": expected(hour + day)["cost"],
+        "per_day": expected(hour + day + week)["cost"] / 7,
+        "unpriced": {"last_hour": 0, "last_24_hours": 0, "per_day": 1},
+    }
 
 
 def test_cached_tokens_are_compared_with_plain_input(tmp_path: Path, clock: int) -> None:
@@ -437,11 +473,15 @@ def test_differences_beyond_the_limit_are_listed_the_furthest_first(tmp_path: Pa
 
 
 def test_of_a_task_with_a_run_without_a_figure_the_others_are_compared(tmp_path: Path, clock: int) -> None:
-    first, second = Spent(clock - HOUR, task_id="a"), Spent(clock - 1, task_id="a", output_tokens=777)
-    runs = [Run("a", clock - 2 * HOUR, 1), Run("a", clock - HOUR // 2, 2, expected([second])["cost"] * 2)]
-    fill(tmp_path, [first, second], runs)
-    (found,) = summary(tmp_path)["reported"]["beyond"]
-    assert (found["task_id"], found["attempt"], found["drift"]) == ("a", 2, pytest.approx(-50))
+    first, second = Spent(clock - HOUR, task_id="a"), Spent(clock - HOUR // 2, task_id="a", output_tokens=777)
+    killed = Run("a", clock - 2 * HOUR, 1), Run("a", clock - HOUR // 2, 2, expected([second])["cost"] * 2)
+    going = Run("b", clock - 2 * HOUR, 1, expected([first])["cost"] * 2), Run("b", clock - HOUR // 2, 2)
+    others = [
+        Spent(one.timestamp, task_id="b", session_uuid="s2", output_tokens=one.output_tokens) for one in (first, second)
+    ]
+    fill(tmp_path, [first, second, *others], [*killed, *going])
+    found = summary(tmp_path)["reported"]["beyond"]
+    assert [(one["task_id"], one["attempt"], round(one["drift"])) for one in found] == [("a", 2, -50), ("b", 1, -50)]
 
 
 def test_what_has_no_price_or_no_transcript_is_not_compared(tmp_path: Path, clock: int) -> None:
