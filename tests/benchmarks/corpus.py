@@ -127,12 +127,12 @@ class _Writer:
             session.prompts(rng.randint(1, 3))
         forks: list[_Session] = []
         while rng.random() < 0.25:
-            forks.append(self._fork(rng.choice([session, *forks]), session.clock))
+            forks.append(self._fork(rng.choice([session, *forks])))
         for one in [session, *forks]:
             one.save()
 
-    def _fork(self, parent: "_Session", clock: int) -> "_Session":
-        fork = _Session(self, self.uuid(), parent.cwd, clock + self.rng.randrange(60_000, 7_200_000))
+    def _fork(self, parent: "_Session") -> "_Session":
+        fork = _Session(self, self.uuid(), parent.cwd, parent.clock + self.rng.randrange(60_000, 7_200_000))
         # In print mode: the first line has the time of the fork, and is what tells where no marks do.
         marked = self.rng.random() < 0.5
         copies = [copy.deepcopy(line) for line in parent.lines if "uuid" in line]

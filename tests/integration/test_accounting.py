@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tasks.accounting import (
     Accounted,
@@ -215,6 +215,7 @@ def wander(desk: Desk, tree: Tree, work: Work, rng: random.Random) -> None:
     desk.database.transaction(settle_contexts)
 
 
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**40))
 def test_what_is_stored_is_what_the_files_say_in_whatever_order_they_are_read(seed: int) -> None:
     rng = random.Random(seed)

@@ -88,8 +88,8 @@ class Tree:
         self._count = Counter[str]()
         for _ in range(rng.randint(1, 4)):
             self._session()
-        for _ in range(rng.randint(0, 3)):
-            rng.choice([self._fork, self._fork, self._duplicate, self._resume, self._subagent])()
+        for _ in range(rng.randint(1, 4)):
+            rng.choice([self._fork, self._fork, self._fork, self._duplicate, self._resume, self._subagent])()
         for file in self.files:
             self._end(file)
             file.write()
@@ -160,7 +160,7 @@ class Tree:
         session = self._new("session")
         file = File(source.path.with_name(f"{session}.jsonl"), session, source.cwd)
         self.files.append(file)
-        marked = self.rng.random() < 0.5
+        marked = self.rng.random() < 0.35
         if not marked:
             file.lines.append({"type": "mode", "timestamp": self._time(), "sessionId": session})
         for line in source.lines[: self.rng.randint(1, len(source.lines))]:
