@@ -94,6 +94,18 @@ SELECT r.task_id, r.cost_usd, sum(m.cost) FROM runs AS r JOIN transcripts AS t U
 JOIN messages AS m USING (transcript_id) WHERE r.started_at >= :since GROUP BY 1
 """
 
+_KINDS = """
+SELECT fingerprint, count(*) AS n, min(timestamp), max(timestamp) FROM tool_usage
+WHERE success = 0 AND timestamp >= :since GROUP BY 1 ORDER BY n DESC LIMIT 20
+"""
+_KINDS_BY_DAY = """
+SELECT fingerprint, timestamp / 86400000, count(*) FROM tool_usage WHERE success = 0 AND timestamp >= :since GROUP BY 1, 2
+"""
+_TASKS = f"""
+SELECT status, count(*), sum(cost) FROM tasks LEFT JOIN (
+    SELECT task_id, sum(cost) AS cost FROM messages {_OF} GROUP BY 1) USING (task_id) WHERE created_at >= :since GROUP BY 1
+"""
+
 SESSION = "{session}"
 TASK = "{task}"
 
@@ -144,7 +156,24 @@ QUESTIONS = (
             "SELECT error_category, count(*) FROM tool_usage WHERE success = 0 AND timestamp >= :since GROUP BY 1",), days)
         for days in (180, 7)
     ),
+    *(
+        Question("get_failure_rates", {"by": by}, (raw,), days)
+        for by, raw in (
+            ("tool", "SELECT tool_name, count(*), sum(success = 0) FROM tool_usage WHERE timestamp >= :since GROUP BY 1"),
+            ("agent_type", _STATS.format(_AGENT_TYPE) + "WHERE timestamp >= :since GROUP BY 1"),
+        )
+        for days in (180, 7)
+    ),
+    *(Question("get_error_fingerprints", {}, (_KINDS, _KINDS_BY_DAY), days) for days in (None, 30, 7.02)),
+    Question("get_error_fingerprints", {"tool": "Bash", "limit": 200}, (_KINDS, _KINDS_BY_DAY), 30),
+    *(
+        Question("get_error_trend", {}, (
+            f"SELECT {_LOCAL_DAY}, error_category, count(*) FROM tool_usage WHERE timestamp >= :since GROUP BY 1, 2",), days)
+        for days in (180, 30)
+    ),
     # Tasks.
+    *(Question(method, {}, (_TASKS,), days) for method in ("get_task_stats", "get_task_stats_by", "get_task_success_rate",
+                                                           "get_task_failures") for days in (None, 30)),
     # Costs.
     *(Question("get_daily_costs", {}, (_MONEY.format(_LOCAL_DAY, ""), _BEGUN), days) for days in (365, 30)),
     *(Question("get_costs", {"by": by}, (_MONEY.format(column, join),), days) for by, column, join in (

@@ -36,7 +36,7 @@ SELECT error_category, sum(calls) FROM (
 _KINDS = """
 WITH span (grain, first, last) AS (VALUES {span}),
 counted AS (
-    SELECT value, min(tool_name) AS tool_name, min(error_category) AS error_category, sum(calls) AS calls FROM (
+    SELECT value, sum(calls) AS calls FROM (
         SELECT value, tool_name, error_category, calls
         FROM span JOIN use_rollup AS r
              ON r.dimension = 'fingerprint' AND r.grain = span.grain AND r.slot BETWEEN span.first AND span.last
@@ -46,11 +46,11 @@ counted AS (
         UNION ALL
         SELECT fingerprint, tool_name, error_category, 1 FROM tool_usage
         WHERE {unrolled} AND +timestamp >= :start AND success = 0 AND fingerprint IS NOT NULL
-    ) WHERE (:tool IS NULL OR tool_name = :tool) AND (:category IS NULL OR error_category = :category) GROUP BY value
+    ) {chosen} GROUP BY value
 ),
 chosen AS (SELECT *, sum(calls) OVER () AS total FROM counted ORDER BY calls DESC, value LIMIT :limit)
-SELECT value, c.tool_name, c.error_category, message, calls, total, first_seen, last_seen, session_uuid
-FROM chosen AS c LEFT JOIN error_kinds ON fingerprint = value ORDER BY calls DESC, value
+SELECT value, coalesce(tool_name, ''), coalesce(error_category, ''), message, calls, total, first_seen, last_seen, session_uuid
+FROM chosen LEFT JOIN error_kinds ON fingerprint = value ORDER BY calls DESC, value
 """
 
 # Of a few kinds: each looked up in each slot, instead of all kinds of all slots.
@@ -189,7 +189,10 @@ def error_kinds(
     now = now_ms() if now is None else now
     since = settled(query, since, HOUR)
     start, slots = cover(since, None, COARSE_GRAINS)
-    statement = _KINDS.format(span=span_clause(slots), unrolled=UNROLLED_CALLS)
+    filters = [f"{column} = :{name}" for column, name, value in
+               (("tool_name", "tool", tool), ("error_category", "category", category)) if value is not None]  # fmt: skip
+    chosen = f"WHERE {' AND '.join(filters)}" if filters else ""
+    statement = _KINDS.format(span=span_clause(slots), unrolled=UNROLLED_CALLS, chosen=chosen)
     named = {"since": since, "start": start, "limit": limit, "tool": tool, "category": category}
     rows = query(statement, named)
     values = [row[0] for row in rows]

@@ -80,6 +80,7 @@ _IDS = re.compile(
     r"|\b(?:toolu|msg|req|call|task|job|run|evt|shell|bash|agent)_(?=[a-z_]*[A-Z0-9])[A-Za-z0-9]{5,64}\b"
     r"|(?<=\bID: )\w[\w.-]*|(?<=\bid: )\w[\w.-]*|(?<=\bwith id )\w[\w.-]*|(?<=\bwith ID )\w[\w.-]*"
 )
+_MAYBE_ID = re.compile(r"\d| id|ID: ")
 _TOKEN = re.compile(r"(?<![\w<>])[A-Za-z0-9_+=-]{12,}(?![\w<>])")
 _CHANGE = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])|[a-z](?=[A-Z])")
 
@@ -138,11 +139,13 @@ def shape(line: str) -> str:
     line = _QUOTES.sub(_quoted, line)
     if is_cut:
         line = _OPEN_QUOTE.sub(QUOTED, line)
-    line = _HOSTS.sub(HOST, line)
+    if "." in line or ":" in line or "host" in line:
+        line = _HOSTS.sub(HOST, line)
     line = _PATHS.sub(_path, line)
-    line = _TOKEN.sub(_token, _IDS.sub(ID, line))
-    line = _NUMBERS.sub(_number, _EXIT.sub("exit code <n>", line))
-    line = _PLURAL.sub(r"\1", line)
+    if _MAYBE_ID.search(line):
+        line = _TOKEN.sub(_token, _IDS.sub(ID, line))
+        line = _NUMBERS.sub(_number, _EXIT.sub("exit code <n>", line))
+        line = _PLURAL.sub(r"\1", line)
     line = _SPACE.sub(" ", _REPEATED.sub(r"\1", line))
     return _LEADING.sub("", line).strip(" \t-=*#")[:SHAPE_LIMIT].rstrip(" .")
 
