@@ -81,7 +81,7 @@ def main() -> None:
 
 def _ccusage(home: Path, environ: dict[str, str]) -> tuple[Any, float]:
     program = home / "npm/node_modules/.bin/ccusage"
-    command = [program, "claude", "daily", "--offline", "--json", "--timezone", "UTC"]
+    command: list[str | Path] = [program, "claude", "daily", "--offline", "--json", "--timezone", "UTC"]
 
     def run() -> bytes:
         return subprocess.run(command, env=environ, check=True, capture_output=True).stdout
