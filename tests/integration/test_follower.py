@@ -204,7 +204,7 @@ async def test_idle_follower_asks_the_store_for_nothing_but_tasks(
 
     monkeypatch.setattr(books.database, "query", noted)
     await books.pass_(60.0)
-    assert {" ".join(one.split())[:14] for one in asked} <= {"SELECT r.task_"}
+    assert {" ".join(one.split())[:14] for one in asked} <= {"SELECT r.sessi"}
 
 
 async def test_long_transcript_is_read_in_turns_while_the_loop_goes_on(books: Books) -> None:

@@ -90,6 +90,11 @@ class Follower:
         self._watchlist.stirred = True
         self._wake()
 
+    def stir_tasks(self) -> None:
+        """Something became of a task: its run may have begun or ended."""
+        self._watchlist.tasks_stirred = True
+        self._wake()
+
     async def step(self) -> int:
         """Read what grew. Returns the bytes read. Raises only for damage of the database and for bugs."""
         if not self._settings.transcripts.follow or self._clock() < self._retry_at:

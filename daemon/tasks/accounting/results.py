@@ -1,6 +1,7 @@
 """Money that stands in no transcript (compaction): what a run's last result tells beyond the run's messages."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,18 @@ from tasks.database import Connection
 from tasks.prices import PriceBook
 from tasks.transcripts import Message
 
-#: What the client says of one model → the number.
-Tokens = tuple[int, int, int, int, int]
-#: By model: input, output, cache reads, cache writes, web searches.
+#: Input, output, cache reads, cache writes for five minutes, for an hour, web searches.
+Tokens = tuple[int, int, int, int, int, int]
+#: By model.
 Usage = Mapping[str, Tokens]
 
 _FIELDS = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens", "webSearchRequests")
-_NOTHING: Tokens = (0, 0, 0, 0, 0)
+#: Of the cache writes. Older clients do not tell them apart.
+_HOUR = "cacheCreationEphemeral1hInputTokens"
+_NOTHING: Tokens = (0, 0, 0, 0, 0, 0)
 #: Bytes. A result line that is longer says too much to be one.
 _LONGEST = 16 << 20
-#: Where the type stands in a line.
-_HEAD = 256
+_RESULT = re.compile(rb'"type": ?"result"')
 #: More than that is no number of tokens; see the reader of transcripts.
 _LIMIT = 10**9
 #: Milliseconds that a message may be dated before the start of the run that is told of it, or after its end.
@@ -36,8 +38,8 @@ _KEEP = "INSERT INTO daemon_state (name, value) VALUES (?, ?) ON CONFLICT (name)
 _KEPT = "SELECT value FROM daemon_state WHERE name >= ? AND name < ?"
 
 _SPENT = """
-SELECT model, sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens + cache_write_1h_tokens),
-       sum(web_searches)
+SELECT model, sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens),
+       sum(cache_write_1h_tokens), sum(web_searches)
 FROM transcripts AS t JOIN messages AS m USING (transcript_id)
 WHERE t.session_uuid = ? AND t.path NOT LIKE 'run:%' AND m.timestamp BETWEEN ? AND ?
 GROUP BY model
@@ -123,11 +125,8 @@ def _account(connection: Connection, run: EndedRun, usage: Usage, book: PriceBoo
     holder = _holder(connection, run)
     old = load(connection, known)
     new = {}
-    for model, (tokens_in, tokens_out, read, written, searches) in left.items():
-        message = Message(
-            f"result:{run.task_id}/{run.attempt}:{model}", run.finished_at, model, None, tokens_in, tokens_out, read,
-            written, 0, searches,
-        )  # fmt: skip
+    for model, tokens in left.items():
+        message = Message(f"result:{run.task_id}/{run.attempt}:{model}", run.finished_at, model, None, *tokens)
         rate, picodollars = price(book, message)
         price_id = None if rate is None else price_ids(connection, {rate})[rate]
         new[message.message_id] = Stored(message, holder, price_id, picodollars)
@@ -177,7 +176,7 @@ def _holder(connection: Connection, run: EndedRun) -> Holder:
 def _results(output: Path) -> Iterator[Mapping[str, object]]:
     with output.open("rb") as file:
         for line in iter(lambda: file.readline(_LONGEST), b""):
-            if b'"result"' not in line[:_HEAD]:
+            if not _RESULT.search(line):
                 continue
             try:
                 found = json.loads(line)
@@ -191,19 +190,23 @@ def _models(usage: object) -> dict[str, Tokens]:
     found: dict[str, Tokens] = {}
     for model, said in mapping(usage).items():
         numbers = (count(mapping(said).get(name)) for name in _FIELDS)
-        one, two, three, four, five = (number if number <= _LIMIT else 0 for number in numbers)
-        found[model] = (one, two, three, four, five)
+        one, two, three, written, searches = (number if number <= _LIMIT else 0 for number in numbers)
+        hour = min(count(mapping(said).get(_HOUR)), written)
+        found[model] = (one, two, three, written - hour, hour, searches)
     return found
 
 
 def _sum(first: Tokens, second: Tokens) -> Tokens:
-    one, two, three, four, five = (a + b for a, b in zip(first, second, strict=True))
-    return one, two, three, four, five
+    one, two, three, four, five, six = (a + b for a, b in zip(first, second, strict=True))
+    return one, two, three, four, five, six
 
 
 def _difference(first: Tokens, second: Tokens) -> Tokens:
-    one, two, three, four, five = (max(a - b, 0) for a, b in zip(first, second, strict=True))
-    return one, two, three, four, five
+    one, two, three, _, hour, six = (max(a - b, 0) for a, b in zip(first, second, strict=True))
+    # Together they are exact, also where the client does not tell them apart.
+    written = max(first[3] + first[4] - second[3] - second[4], 0)
+    hour = min(hour, written)
+    return one, two, three, written - hour, hour, six
 
 
 def _plain(model: str) -> str:

@@ -1,5 +1,6 @@
 """Which transcripts are worth a look now: a list that events, running tasks and growing files keep."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ LINGER = 20.0
 RUNS_INTERVAL, NOTE_INTERVAL = 3.0, 60.0
 #: Milliseconds of the past that a new daemon looks at.
 RECENT = 86_400_000
+#: Milliseconds by which looks for ended runs overlap: clocks step, transactions take a while.
+OVERLAP = 600_000
 #: Sessions asked about in one statement.
 _MANY = 500
 
@@ -30,13 +33,13 @@ _SESSIONS = "SELECT session_uuid, transcript_path, status FROM sessions WHERE se
 _RECENT = "SELECT session_uuid FROM sessions WHERE last_event_at >= ? AND events > 0"
 _STIRRED = "SELECT session_uuid, min(seq), max(seq) FROM events WHERE seq > ? GROUP BY session_uuid"
 _RUNNING = """
-SELECT r.task_id, r.attempt, r.session_uuid, r.started_at
+SELECT r.session_uuid
 FROM tasks AS t JOIN runs AS r ON r.task_id = t.task_id AND r.attempt = t.attempt
 WHERE t.status = 'running' AND r.session_uuid IS NOT NULL AND r.finished_at IS NULL
 """
-_RUN = "SELECT task_id, attempt, session_uuid, started_at, finished_at FROM runs"
 _UNSETTLED = f"""
-{_RUN} WHERE finished_at >= :since AND session_uuid IS NOT NULL
+SELECT task_id, attempt, session_uuid, started_at, finished_at FROM runs
+WHERE finished_at >= :since AND session_uuid IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM daemon_state WHERE name = {DONE_NAME})
 """
 _NOTE = "INSERT INTO daemon_state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -139,14 +142,19 @@ class Watchlist:
         self._runs_dir = runs_dir
         #: events were stored since the last look
         self.stirred = True
+        #: something became of a task since the last look
+        self.tasks_stirred = True
         self._sessions: dict[str, Session] = {}
         #: events up to this one were taken in; None: not begun yet
         self._seen: int | None = None
         self._noted: tuple[int, float] = (-1, float("-inf"))
-        #: (task, attempt) → a run under way
-        self._running: dict[tuple[str, int], EndedRun] = {}
+        #: sessions of the runs under way
+        self._running: set[str] = set()
+        #: (task, attempt) → a run whose result is not accounted yet
         self._ended: dict[tuple[str, int], EndedRun] = {}
         self._runs_at = float("-inf")
+        #: epoch milliseconds of the last look for ended runs
+        self._ended_at = 0
 
     def count(self) -> int:
         return sum(len(one.files) for one in self._sessions.values())
@@ -165,7 +173,7 @@ class Watchlist:
             except BaseException:
                 self.stirred = True
                 raise
-        if now - self._runs_at >= RUNS_INTERVAL:
+        if self.tasks_stirred or now - self._runs_at >= RUNS_INTERVAL:
             await self._take_runs(now)
             self._runs_at = now
         for name in [name for name, one in self._sessions.items() if one.is_done]:
@@ -193,12 +201,8 @@ class Watchlist:
         at = time.time_ns() // 1_000_000
         newest = int((await self._database.query("SELECT max(seq) FROM events"))[0][0] or 0)
         noted = await self._database.query("SELECT value FROM daemon_state WHERE name = ?", [_STATE])
-        ended = await self._database.query(_UNSETTLED, {"since": at - RECENT})
         recent = await self._database.query(_RECENT, [at - RECENT])
-        await self._watch({row[0]: 0 for row in recent} | {row[2]: 0 for row in ended}, now)
-        for row in ended:
-            run = self._run(row)
-            self._ended[run.task_id, run.attempt] = run
+        await self._watch({row[0]: 0 for row in recent}, now)
         self._seen = min(int(noted[0][0]), newest) if noted else newest
 
     async def _take_events(self, now: float) -> None:
@@ -207,23 +211,43 @@ class Watchlist:
         self._seen = max((last for _, _, last in rows), default=self._seen)
 
     async def _take_runs(self, now: float) -> None:
-        rows = await self._database.query(_RUNNING)
-        running = {(row[0], row[1]): self._run((*row, 0)) for row in rows}
-        gone = [key for key in self._running if key not in running]
-        for key in gone:
-            found = await self._database.query(f"{_RUN} WHERE task_id = ? AND attempt = ?", key)
-            if found and found[0][4] is not None:
-                self._ended[key] = self._run(found[0])
-                if (session := self._sessions.get(found[0][2])) is not None:
-                    session.due_at, session.looked_at = 0.0, float("-inf")
+        running = {row[0] for row in await self._database.query(_RUNNING)}
+        if self.tasks_stirred or self._running - running:
+            self.tasks_stirred = False
+            try:
+                await self._take_ended(now)
+            except BaseException:
+                self.tasks_stirred = True
+                raise
         self._running = running
-        unseen = {run.session_uuid for run in running.values()} - self._sessions.keys()
-        if unseen:
-            await self._watch(dict.fromkeys(unseen, 0), now)
-            for session_uuid in unseen - self._sessions.keys():
-                # No hook has told of it: hooks may be switched off.
-                if (path := next(self._projects.glob(f"*/{session_uuid}.jsonl"), None)) is not None:
-                    self._sessions[session_uuid] = Session(session_uuid, path, 0, now)
+        await self._find(running - self._sessions.keys(), now)
+
+    async def _take_ended(self, now: float) -> None:
+        """Note the runs that ended since the last look, and look at their sessions once more."""
+        at = time.time_ns() // 1_000_000
+        rows = await self._database.query(_UNSETTLED, {"since": self._ended_at or at - RECENT})
+        found = [run for run in map(self._run, rows) if (run.task_id, run.attempt) not in self._ended]
+        for run in found:
+            self._ended[run.task_id, run.attempt] = run
+        sessions = {run.session_uuid for run in found}
+        for session_uuid in sessions & self._sessions.keys():
+            self._sessions[session_uuid].hurry()
+        await self._find(sessions - self._sessions.keys(), now)
+        self._ended_at = at - OVERLAP
+
+    async def _find(self, sessions: set[str], now: float) -> None:
+        """Put sessions of tasks on the list."""
+        if not sessions:
+            return
+        await self._watch(dict.fromkeys(sessions, 0), now)
+        for session_uuid in sessions - self._sessions.keys():
+            # No hook has told of it: hooks may be switched off.
+            path = await asyncio.to_thread(self._look_for, session_uuid)
+            if path is not None:
+                self._sessions[session_uuid] = Session(session_uuid, path, 0, now)
+
+    def _look_for(self, session_uuid: str) -> Path | None:
+        return next(self._projects.glob(f"*/{session_uuid}.jsonl"), None)
 
     async def _watch(self, sessions: dict[str, int], now: float) -> None:
         """Put sessions (→ the first event that is new, or 0) on the list, or look at them again now."""
@@ -239,10 +263,9 @@ class Watchlist:
 
     async def _refresh(self, names: list[str], now: float) -> None:
         """Take over what the store knows by now of sessions on the list."""
-        running = {run.session_uuid for run in self._running.values()}
         for session_uuid, path, status in await self._rows(names):
             session = self._sessions[session_uuid]
-            was_over, session.is_over = session.is_over, status in _OVER and session_uuid not in running
+            was_over, session.is_over = session.is_over, status in _OVER and session_uuid not in self._running
             if session.is_over and not was_over:
                 session.active_at = now
             if path and path != str(session.path) and path.startswith("/") and path.endswith(".jsonl"):

@@ -49,7 +49,7 @@ STALE_AFTER = 20.0
 STOP_TIMEOUT, CLOSE_TIMEOUT, CRASH_TIMEOUT = 10.0, 10.0, 4.0
 HOUSEKEEPING_INTERVAL = 3600.0
 #: Seconds between two rounds of pruning, and after one that failed.
-PRUNE_INTERVAL, PRUNE_RETRY = 900.0, 60.0
+PRUNE_INTERVAL, PRUNE_RETRY = 900.0, 10.0
 BACKUP_INTERVAL = 86_400.0
 #: Open files asked for; agents, sockets and the spool need some.
 OPEN_FILES = 8192
@@ -148,7 +148,12 @@ class Daemon:
         await ingest.start()
         stack.callback(ingest.close)
         doorbell = Doorbell(spool, self._wake.set)
-        dispatcher = self._dispatcher(database, stored)
+
+        def on_task() -> None:
+            stored.ring()
+            follower.stir_tasks()
+
+        dispatcher = self._dispatcher(database, on_task)
         context = Context(
             settings,
             database,
@@ -236,7 +241,7 @@ class Daemon:
             changed=stored.ring,
         )
 
-    def _dispatcher(self, database: Database, stored: Bell) -> Dispatcher:
+    def _dispatcher(self, database: Database, changed: Callable[[], None]) -> Dispatcher:
         settings = self._settings
         recorder.place_recorder(settings.hooks_dir)
         environ, home = dict(os.environ), Path.home()
@@ -255,7 +260,7 @@ class Daemon:
             environ=environ,
             umask=self._umask,
             redact=self._redactor.text,
-            changed=stored.ring,
+            changed=changed,
         )
         return Dispatcher(parts, wake=self._wake_dispatcher.set)
 
