@@ -18,8 +18,8 @@ from tasks.prices import PriceBook
 from tasks.redaction import Redactor
 from tasks.transcripts import Chunk, Position, TranscriptFile, find, projects_dir, read
 
-#: Of one transaction: a few ten milliseconds in which a daemon waits.
-BATCH_BYTES, BATCH_FILES, BATCH_ITEMS = 4 << 20, 64, 1500
+#: Of one chunk, and about of one transaction: a few ten milliseconds in which a daemon waits.
+BATCH_BYTES, BATCH_FILES, BATCH_ITEMS = 4 << 20, 64, 600
 #: Expected calls settled in one transaction.
 RECONCILED = 500
 #: How often a file is tried again that another process read at the same time.
@@ -185,7 +185,7 @@ class _Run:
     def _is_enough(self) -> bool:
         return (
             len(self._pending) >= BATCH_FILES
-            or sum(piece.chunk.size for piece in self._pending) >= BATCH_BYTES
+            or sum(piece.chunk.size for piece in self._pending) >= BATCH_BYTES // 2
             or sum(len(piece.chunk.messages) + len(piece.chunk.calls) for piece in self._pending) >= BATCH_ITEMS
         )
 
