@@ -29,6 +29,8 @@ REPORTED = 0.99
 DISK_NOTICE, DISK_PROBLEM = 1 << 30, 100 << 20
 #: Bytes of the write-ahead log that only a reader that stays explains.
 LOG_NOTICE = 64 << 20
+#: Bytes that a database file may keep without need.
+FREE_NOTICE = 64 << 20
 #: Tasks need the first; merges are git's own from the second on.
 GIT_NEEDED, GIT_WANTED = (2, 30), (2, 38)
 
@@ -264,6 +266,25 @@ def _write_ahead_log(now: Situation) -> Iterator[Finding]:
         yield _fine("log", f"write-ahead log of {size(length)}")
 
 
+def _retention(now: Situation) -> Iterator[Finding]:
+    from tasks.retention import plan_file
+
+    if plan_file(now.settings).exists():
+        yield _bad("purge", "one was cut off half-way: what it was to remove may still be there", "run `tasksd purge`")
+    if (kept := now.status.get("retention")) is None:
+        return
+    used, free = size(kept["database_bytes"] - kept["free_bytes"]), kept["free_bytes"]
+    if kept["short_by"]:
+        over = size(kept["short_by"])
+        yield _warn("retention", f"{used} in the database, {over} more than retention.max_bytes, and nothing is left to prune: "
+                    "roll-ups, money and tasks are kept", "raise it, or run `tasksd clean`")  # fmt: skip
+    elif not kept["shrinks"] and free > FREE_NOTICE:
+        yield _warn("retention", f"{size(free)} of the database are free, but a file of this age keeps them",
+                    "run `tasksd db vacuum` once: from then on it shrinks by itself")  # fmt: skip
+    else:
+        yield _fine("retention", f"{used} in the database, {count(kept['pruned_rows'], 'row')} pruned so far")
+
+
 def _files(now: Situation) -> Iterator[Finding]:
     folder = now.settings.data_dir
     if not folder.exists():
@@ -329,7 +350,8 @@ def _git(_: Situation) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
-    _daemon, _hooks, _firing, _reporting, _spool, _tasks, _client, _service, _files, _write_ahead_log, _sqlite, _git,
+    _daemon, _hooks, _firing, _reporting, _spool, _tasks, _client, _service, _files, _write_ahead_log, _retention,
+    _sqlite, _git,
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Plan:
 
     sessions: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
-    #: pid of a client, and the epoch milliseconds between which what it recorded is the purged sessions'
+    #: pid of a client (0: whichever), and the epoch milliseconds between which what it recorded is the purged sessions'
     clients: list[tuple[int, int, int]] = field(default_factory=list)
     #: everything recorded before this time goes, whatever it belongs to; None: nothing but the above
     before: int | None = None
@@ -128,7 +128,7 @@ def _note(query: Query, plan: Plan, row: Row) -> None:
     if transcript is not None:
         plan.transcripts.append(transcript)
     pids = {pid for (pid,) in query("SELECT DISTINCT pid FROM events WHERE session_uuid = ?", (session_uuid,)) if pid}
-    plan.clients += [(pid, began, last) for pid in sorted(pids | ({row[4]} - {None}))]
+    plan.clients += [(pid, began, last) for pid in sorted(pids | {row[4] or 0, 0})]
 
 
 def _add_task(query: Query, plan: Plan, task_id: str) -> None:

@@ -90,7 +90,7 @@ def _leftovers(settings: Settings, nameless: int, *, damaged: bool) -> list[str]
     left = []
     if nameless:
         left.append(
-            f"{nameless} quarantined files do not say which session they are of: `tasksd quarantine list`, then drop them"
+            f"{nameless} quarantined files of that time do not say of which session they are: see `tasksd quarantine list`"
         )
     for folder in traces.damaged(settings):
         if damaged:

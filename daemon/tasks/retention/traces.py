@@ -18,6 +18,8 @@ _BACKUP = re.compile(r"tasks-[0-9]+T[0-9]+-[0-9]+-[a-z0-9-]+\.db")
 _DRAFT = re.compile(r"\.tasks-.*\.draft")
 #: The label of the backup that takes the place of those before.
 LABEL = "purged"
+#: Milliseconds around the life of a session in which a damaged file may be its own.
+_SLACK = 60_000
 _TASK_ID = re.compile(r"[0-9a-f]{6}")
 
 
@@ -39,9 +41,18 @@ class Marks:
             return True
         # Damaged before its session was named: the process that recorded it tells.
         client = int(match[2]) if match is not None else 0
-        return b'"session_id"' not in raw and any(
-            pid == client and since <= at <= until for pid, since, until in self._plan.clients
-        )
+        return client > 0 and _is_nameless(raw) and self._was_at_work(client, at)
+
+    def may_have(self, mtime_ns: int, raw: bytes) -> bool:
+        """Whether a file that is not known to belong to it could."""
+        return _is_nameless(raw) and self._was_at_work(0, mtime_ns // 1_000_000)
+
+    def _was_at_work(self, client: int, at: int) -> bool:
+        return any(pid == client and since - _SLACK <= at <= until + _SLACK for pid, since, until in self._plan.clients)
+
+
+def _is_nameless(raw: bytes) -> bool:
+    return bool(raw) and b'"session_id"' not in raw
 
 
 def remove_waiting(settings: Settings, marks: Marks) -> int:
@@ -58,7 +69,7 @@ def remove_waiting(settings: Settings, marks: Marks) -> int:
 
 
 def remove_quarantined(settings: Settings, marks: Marks) -> tuple[int, int]:
-    """How many of the quarantine went, and how many are left that do not say which session they are of."""
+    """How many of the quarantine went, and how many are left that may be of it: they do not say which session they are of."""
     quarantine = Quarantine(settings.quarantine_dir, settings.spool_dir, settings.spool, __version__)
     removed = nameless = 0
     for entry in quarantine.list():
@@ -70,7 +81,7 @@ def remove_quarantined(settings: Settings, marks: Marks) -> tuple[int, int]:
         if marks.has(entry.name, mtime_ns, raw):
             quarantine.drop(entry.id)
             removed += 1
-        elif raw and b'"session_id"' not in raw:
+        elif marks.may_have(mtime_ns, raw):
             nameless += 1
     return removed, nameless
 
