@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks import history
 from tasks.accounting.reconcile import ABANDONED
+from tasks.database import Write
 from tasks.words import PrivacyLevel
 
 from .transcripts import RECORDED, Books, Transcript
@@ -225,6 +227,35 @@ async def test_roll_ups_equal_the_rows_whatever_was_added_or_replaced(books: Boo
     assert models == [("claude-sonnet-5", 60)]
     kinds = "SELECT sum(calls) FROM use_rollup WHERE dimension = 'fingerprint' AND grain = 86400000"
     assert await books.rows(kinds) == await books.rows("SELECT sum(success = 0) FROM tool_usage")
+
+
+async def test_history_tells_what_hooks_missed_and_which_event_would_have_told_it(books: Books) -> None:
+    transcript = await began(books)
+    await post(books, transcript, "toolu_1")
+    for n, (text, failed) in enumerate(
+        [("fine", False), ("Exit code 3\nwrong", True), ("<tool_use_error>No such tool</tool_use_error>", True)] * 2
+    ):
+        transcript.call("Bash", f"toolu_{n}", text, failed=failed)
+    silent = books.transcript(FORK)
+    silent.call("Bash", "toolu_silent")
+    task = "INSERT INTO tasks (task_id, user_id, description, status, session_uuid, created_at, attempt) "
+    run = "INSERT INTO runs (task_id, attempt, session_uuid, host, started_at, started_monotonic) "
+    await books.database.apply(
+        [
+            Write.one(f"{task} VALUES ('abcdef', 1, 'x', 'running', '{FORK}', 1, 1)"),
+            Write.one(f"{run} VALUES ('abcdef', 1, '{FORK}', 'h', 1, 1)"),
+        ]
+    )
+    await books.read()
+    await books.reconcile()
+    now = time.time_ns() // 1_000_000
+    found = await books.database.read(lambda reader: history.unreported(reader.query, now=now))
+    missed = {"PostToolUse": 2, "PostToolBatch": 2, "PostToolUseFailure": 1}
+    assert found == {"expected": 6, "seen": 1, "missed": missed, "silent": 1}
+    sums = await books.database.read(lambda reader: history.accounting(reader.query, now=now))
+    assert sums == {"expected": 7, "seen": 1, "added": 6, "messages": 7, "unpriced": 0}
+    one = await books.database.read(lambda reader: history.session(reader.query, SESSION))
+    assert (one["expected"], one["seen"], one["added"]) == (6, 1, 5)
 
 
 @pytest.mark.parametrize("level", list(PrivacyLevel))
