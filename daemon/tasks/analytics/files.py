@@ -78,23 +78,22 @@ class SessionFile(TypedDict):
 # agent read the file more often than from then on; that holds after earlier reads were deleted, too.
 _LOOSE = """
 WITH loose AS MATERIALIZED (
-    SELECT *, 1 AS rolled FROM files WHERE timestamp >= :since AND timestamp < :start AND id <= :upto
+    SELECT *, 1 AS rolled, 0 AS again FROM files WHERE timestamp >= :since AND timestamp < :start AND id <= :upto
     UNION ALL
-    SELECT *, 0 FROM files WHERE id > :upto AND +timestamp >= :since
+    SELECT * FROM (
+        SELECT *, 0, row_number() OVER (PARTITION BY path, session_uuid, agent_id, action ORDER BY id) > 1
+        FROM files WHERE id > :upto)
+    WHERE timestamp >= :since
 )
 SELECT path, 1, action = 'read',
-       action = 'read' AND CASE rolled WHEN 0 THEN
-           row_number() OVER (PARTITION BY rolled, path, session_uuid, agent_id, action ORDER BY id) > 1
-           OR EXISTS (SELECT 1 FROM file_use AS u WHERE u.path = loose.path AND u.session_uuid = loose.session_uuid
-                      AND u.agent_id = coalesce(loose.agent_id, '') AND u.reads > 0)
-       ELSE coalesce((
-           SELECT u.reads > 1 AND u.reads > (
+       action = 'read' AND (again OR coalesce((
+           SELECT u.reads > rolled AND u.reads > rolled * (
                SELECT count(*) FROM files AS o
                WHERE o.path = loose.path AND o.timestamp BETWEEN u.first_at AND u.last_at AND o.action = 'read'
                  AND o.session_uuid = loose.session_uuid AND o.agent_id IS loose.agent_id AND o.id BETWEEN loose.id AND :upto)
            FROM file_use AS u
            WHERE u.path = loose.path AND u.session_uuid = loose.session_uuid AND u.agent_id = coalesce(loose.agent_id, '')
-       ), 0) END,
+       ), 0)),
        action = 'write', action = 'edit',
        action <> 'read' AND EXISTS (
            SELECT 1 FROM files AS o
@@ -133,15 +132,16 @@ SELECT grain, slot, NULL, 0, bound FROM bounds
 """
 
 _OF_PATHS = """
-WITH slots (grain, slot) AS (VALUES {slots})
-SELECT r.path, reads + writes + edits, reads, rereads, writes, edits, contended
-FROM json_each(:paths) AS chosen CROSS JOIN slots CROSS JOIN file_rollup AS r
-     ON r.grain = slots.grain AND r.slot = slots.slot AND r.path = chosen.value
+WITH slots (grain, slot) AS (VALUES {slots}),
+chosen (path) AS MATERIALIZED (SELECT value FROM json_each(:paths))
+SELECT r.path, accesses, reads, rereads, writes, edits, contended
+FROM slots CROSS JOIN chosen CROSS JOIN file_rollup AS r
+     ON r.grain = slots.grain AND r.slot = slots.slot AND r.path = chosen.path
 """
 
 _OF_FOLDER = """
 WITH slots (grain, slot) AS (VALUES {slots})
-SELECT path, reads + writes + edits, reads, rereads, writes, edits, contended
+SELECT path, accesses, reads, rereads, writes, edits, contended
 FROM slots CROSS JOIN file_rollup AS r ON r.grain = slots.grain AND r.slot = slots.slot AND path >= :low AND path < :high
 """
 
@@ -237,13 +237,12 @@ def _ranked(query: Query, slots: Sequence[Slot], loose: _Sums, order: Order, lim
 
     What is not among these has at most their bounds. None when that does not settle it: when all have about as much.
     """
-    expression, index = _ORDERS[order]
     for depth in (2 * limit, 6 * limit, 24 * limit):
         found = loose.column(order)
         known: dict[str, int] = {}
         bounds: dict[Slot, int] = {}
         for some in _portions(slots):
-            statement = _BEST.format(slots=_values(some), order=expression, index=index)
+            statement = _BEST.format(slots=_values(some), order=order, index=_INDEXES[order])
             for grain, slot, path, count, bound in query(statement, {"depth": depth}):
                 bounds[grain, slot] = bound
                 if path is not None:
@@ -257,7 +256,7 @@ def _ranked(query: Query, slots: Sequence[Slot], loose: _Sums, order: Order, lim
         if len(chosen) > CANDIDATES * limit:
             continue
         sums = _Sums()
-        paths = json.dumps(chosen)
+        paths = json.dumps(sorted(chosen))
         for some in _portions(slots):
             sums.add(query(_OF_PATHS.format(slots=_values(some)), {"paths": paths}))
         wanted = set(chosen)
@@ -307,9 +306,9 @@ def session_files(query: Query, session_uuid: str, *, limit: int = 1000) -> list
     ]  # fmt: skip
 
 
-#: The column, and the index that has the files of a slot in its order.
-_ORDERS: dict[Order, tuple[str, str]] = {
-    "accesses": ("reads + writes + edits", "idx_file_accesses"),
-    "rereads": ("rereads", "idx_file_rereads"),
-    "contended": ("contended", "idx_file_contended"),
+#: The indexes that have the files of a slot in this order.
+_INDEXES: dict[Order, str] = {
+    "accesses": "idx_file_accesses",
+    "rereads": "idx_file_rereads",
+    "contended": "idx_file_contended",
 }

@@ -36,7 +36,7 @@ SELECT (SELECT total(calls) FROM tool_rollup WHERE grain = :grain AND slot = :sl
         AND id <= (SELECT upto FROM rolled WHERE source = 'tool_usage'))
 """,
     "files": """
-SELECT (SELECT total(reads + writes + edits) FROM file_rollup WHERE grain = :grain AND slot = :slot)
+SELECT (SELECT total(accesses) FROM file_rollup WHERE grain = :grain AND slot = :slot)
      > (SELECT count(*) FROM files WHERE timestamp >= :begin AND timestamp < :end
         AND id <= (SELECT upto FROM rolled WHERE source = 'files'))
 """,

@@ -158,6 +158,7 @@ CREATE TABLE file_rollup (
     grain      INTEGER NOT NULL,
     slot       INTEGER NOT NULL,
     path       TEXT NOT NULL,
+    accesses   INTEGER NOT NULL,
     reads      INTEGER NOT NULL,
     rereads    INTEGER NOT NULL,
     writes     INTEGER NOT NULL,
@@ -165,7 +166,7 @@ CREATE TABLE file_rollup (
     contended  INTEGER NOT NULL,
     PRIMARY KEY (grain, slot, path)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX idx_file_accesses ON file_rollup (grain, slot, (reads + writes + edits) DESC);
+CREATE INDEX idx_file_accesses ON file_rollup (grain, slot, accesses DESC);
 CREATE INDEX idx_file_rereads ON file_rollup (grain, slot, rereads DESC) WHERE rereads > 0;
 CREATE INDEX idx_file_contended ON file_rollup (grain, slot, contended DESC) WHERE contended > 0;
 CREATE TABLE file_use (
@@ -333,9 +334,9 @@ CREATE TRIGGER tool_usage_delete AFTER DELETE ON tool_usage WHEN OLD.id >= (SELE
 END;
 CREATE VIEW rolling_files AS SELECT 0 AS upto WHERE 0;
 CREATE TRIGGER roll_files INSTEAD OF INSERT ON rolling_files BEGIN
-    INSERT INTO file_rollup (grain, slot, path, reads, rereads, writes, edits, contended)
-    SELECT grain, timestamp / grain, path, sum(action = 'read'), sum(reread), sum(action = 'write'), sum(action = 'edit'),
-           sum(contended)
+    INSERT INTO file_rollup (grain, slot, path, accesses, reads, rereads, writes, edits, contended)
+    SELECT grain, timestamp / grain, path, count(*), sum(action = 'read'), sum(reread), sum(action = 'write'),
+           sum(action = 'edit'), sum(contended)
     FROM (SELECT timestamp, path, action,
                  action = 'read' AND (
                      row_number() OVER (PARTITION BY path, session_uuid, agent_id, action ORDER BY id) > 1
@@ -353,7 +354,7 @@ CREATE TRIGGER roll_files INSTEAD OF INSERT ON rolling_files BEGIN
     WHERE true
     GROUP BY 1, 2, 3
     ON CONFLICT (grain, slot, path) DO UPDATE SET
-        reads = reads + excluded.reads, rereads = rereads + excluded.rereads, writes = writes + excluded.writes,
+        accesses = accesses + excluded.accesses, reads = reads + excluded.reads, rereads = rereads + excluded.rereads, writes = writes + excluded.writes,
         edits = edits + excluded.edits, contended = contended + excluded.contended;
     INSERT INTO file_use (path, session_uuid, agent_id, reads, writes, edits, first_at, last_at, edited_at)
     SELECT path, session_uuid, coalesce(agent_id, ''), sum(action = 'read'), sum(action = 'write'), sum(action = 'edit'),
