@@ -32,6 +32,7 @@ from tasks.rollups import DAY, HOUR, MINUTE
 from tasks.transcripts import TranscriptFile, find, read
 from tasks.words import PrivacyLevel
 
+from .service import Service
 from .trees import BEGIN, CONFIG, File, Line, Tree
 
 RECORDED = Path(__file__).parents[1] / "data/transcripts"
@@ -397,3 +398,23 @@ def test_a_subagent_belongs_to_the_project_its_session_began_in(desk: Desk) -> N
     desk.read_all()
     assert set(totals(desk, "project")) == {"/p"}
     assert rolled_up(desk) == added_up(desk)
+
+
+async def test_the_hooks_go_on_with_a_session_that_only_its_transcript_told_of(desk: Desk, tmp_path: Path) -> None:
+    desk.read(put(desk, "s", line("m1", "s", -500_000), line("m2", "s", -499_000)))
+    service = Service(tmp_path / "state")
+    await service.start()
+    try:
+        await service.happen("UserPromptSubmit", session="s", prompt="go on")
+    finally:
+        await service.stop()
+    ((status, started_at, ended_at, events, path),) = desk.rows(
+        "SELECT status, started_at, ended_at, events, transcript_path FROM sessions"
+    )
+    assert (status, started_at, ended_at, events) == ("working", BEGIN - 500_000 * MINUTE, None, 1)
+    assert path == str(desk.projects / "-p" / "s.jsonl")
+    # From now on the row is the ingester's.
+    before = desk.rows("SELECT * FROM sessions")
+    desk.read(put(desk, "s", line("m1", "s", -500_000), line("m2", "s", -499_000), line("m3", "s", -498_000)))
+    assert desk.rows("SELECT * FROM sessions") == before
+    assert len(sessions_of(desk)) == 3

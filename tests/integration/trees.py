@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.accounting import rank
 
-BEGIN = 1_788_220_800_000  # milliseconds: 2026-09-01 UTC
+BEGIN = 1_756_684_800_000  # milliseconds: 2025-09-01 UTC
 PRICED, UNPRICED = ("claude-sonnet-5", "claude-opus-9"), ("mystery-1",)
 #: Picodollars: input, output, cache read, 5 m and 1 h cache writes, web search.
 RATES = {

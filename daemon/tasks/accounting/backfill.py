@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,15 +84,14 @@ def backfill(
     began = time.monotonic()
     projects = projects_dir(settings, os.environ if environ is None else environ)
     files = [file for file in find(projects) if since is None or file.mtime_ns >= since * 1_000_000]
-    own = SyncDatabase(settings.database_file) if store is None else None
-    try:
-        run = _Run(settings, own or store, Backfilled(projects), progress or _silent)  # type: ignore[arg-type]
-        run.all(files)
-    except (StoreBusy, StoreUnavailable) as error:
-        raise type(error)(f"{error}; what was read so far is stored, run it again to go on") from error
-    finally:
-        if own is not None:
-            own.close()
+    with ExitStack() as stack:
+        if store is None:
+            store = stack.enter_context(closing(SyncDatabase(settings.database_file)))
+        run = _Run(settings, store, Backfilled(projects), progress or _silent)
+        try:
+            run.all(files)
+        except (StoreBusy, StoreUnavailable) as error:
+            raise type(error)(f"{error}; what was read so far is stored, run it again to go on") from error
     run.found.seconds = time.monotonic() - began
     return run.found
 
