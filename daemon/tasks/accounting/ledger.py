@@ -16,6 +16,7 @@ from tasks.database import Connection, Row
 from tasks.prices import PriceBook
 from tasks.redaction import Redactor
 from tasks.transcripts import Chunk, Position, TranscriptFile, peek
+from tasks.transcripts.purged import purged_name
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def rank(path: Path) -> int:
 
 def stored_position(query: Callable[[str, Sequence[Any]], list[Row]], path: Path) -> Position:
     """How far a file was accounted: where the next reading begins. `Position()` for a file that was not yet."""
-    rows = query(f"SELECT {_POSITION} FROM transcripts WHERE path = ?", (str(path),))
+    rows = query(f"SELECT {_POSITION} FROM transcripts WHERE path IN (?, ?)", (str(path), purged_name(path)))
     return _position(rows[0]) if rows else Position()
 
 
@@ -89,7 +90,8 @@ def account(
     earliest line. Both are total orders, so what is stored of a message is all that is needed to compare the next line with.
     """
     now = time.time_ns() // 1_000_000 if now is None else now
-    row = connection.execute(f"SELECT {_ROW} FROM transcripts WHERE path = ?", (str(file.path),)).fetchone()
+    names = (str(file.path), purged_name(file.path))
+    row = connection.execute(f"SELECT {_ROW} FROM transcripts WHERE path IN (?, ?)", names).fetchone()
     if (_position(row) if row else Position()) != expect:
         return Accounted(applied=False)
     if chunk.size == 0 and not chunk.restarted:
@@ -100,6 +102,9 @@ def account(
         transcript_id = _insert(connection, file, chunk, began_at, context)
     else:
         transcript_id, began_at = int(row[6]), min(began_at, row[7])
+        # A session that was purged and goes on has its name again, and is read from where it was.
+        connection.execute("UPDATE transcripts SET path = ? WHERE transcript_id = ? AND path = ?",
+                           (names[0], transcript_id, names[1]))  # fmt: skip
         _advance(connection, transcript_id, chunk, began_at)
         move_context(connection, transcript_id, context)
     if file.agent_id is None and context.project != (known.project if known else ""):
