@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tasks.categories.exceptions import TRACEBACK
 from tasks.categories.programs import LINE_RULES, QUOTING, TEST_RUN, TEST_WORDS, Rule
-from tasks.categories.shapes import LINE_LIMIT, shape
+from tasks.categories.shapes import LINE_LIMIT, folded, shape
 from tasks.words import ErrorCategory
 
 #: Only this much of either end is looked at, as for the category.
@@ -83,7 +83,7 @@ def fingerprint(tool_name: str, category: str, error: str) -> Fingerprint:
     """
     message = _message(category, error)
     hashed = hashlib.blake2b(digest_size=8)
-    for part in (tool_name, str(category), message.casefold()):
+    for part in (tool_name, str(category), folded(message)):
         hashed.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return Fingerprint(hashed.hexdigest(), message)
 

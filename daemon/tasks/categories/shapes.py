@@ -50,6 +50,8 @@ _PATHS = re.compile(
     rf"|(?<![\w.@/-])(?P<relative>{_PART}{{1,120}}(?:/{_PART}{{1,120}})+/?){_POSITION}"
     rf"|(?<![\w.@/-])[\w@+~-][\w.@+~-]{{0,200}}\.(?:{_EXTENSIONS})(?![\w-]|\.\w){_POSITION}"
     rf"|(?<![\w.@/-])(?:Dockerfile|Makefile|Gemfile|Rakefile|Procfile)\b{_POSITION}"
+    # names of branches, which may be one word
+    r"|(?<=\brefspec )[^\s:,]+|(?<=\bremote ref )[^\s:,]+"
     r"|(?<![\w.@/-])tmp[._-]?(?=[A-Za-z_]*[A-Z0-9])[A-Za-z0-9_]{6,40}\b"
 )
 #: With a stroke, and yet no path.
@@ -88,6 +90,7 @@ _NUMBERS = re.compile(
     # numbers that name a kind of failure
     r"(?P<kept>\b(?:Errno|os error|curl:|MCP error|API Error|HTTP(?:/[\d.]+)?|status code|status|code|returned error|^ERROR)"
     r"[:=]? ?[\[(]?-?\d{1,6}(?![\w.]\w)|\butf-?(?:8|16|32)\b|\bISO-8859-\d+|\bSHA-\d+|\bx86[_-]64\b)"
+    r"|(?<![A-Za-z0-9])\d+(?:\.\d+)?[dhm]\d[\dhms.]{0,20}(?!\w)"
     r"|(?<![A-Za-z0-9])[-+]?(?:\d+(?:[.,:/x-]\d+)*)(?:\.(?=\s|$))?"
     r"(?: ?(?:ns|[µu]s|ms|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|days?|[kKMGT]i?B|bytes?|B|%)(?![\w]))?"
     r"(?:(?:e[+-]?\d+)(?!\w))?"
@@ -99,9 +102,15 @@ _PLURAL = re.compile(
     r"(<n> (?!(?:was|is|has|does|as|this|less|plus|minus)\b)"
     r"[A-Za-z]{2,20}?(?:(?:ch|sh|x|ss|z)(?=es\b)|(?<!s)(?=s\b)))(?:es|s)\b"
 )
-_REPEATED = re.compile(r"(<\w+>|'…')(?:(?:, ?| and | | or )\1)+")
+_REPEATED = re.compile(r"(<[\w…]+>|'…')(?:(?:, ?| and | | or )\1)+")
 _RUN = re.compile(r"([^\w\s])\1{3,}|([^\W\d])\2{9,}")
 _SPACE = re.compile(r"\s+")
+# What a shell says of a process that a signal ended; the command line follows.
+_SIGNAL = re.compile(
+    r"(: line \d+: +\d+ (?:Segmentation fault|Killed|Aborted|Bus error|Terminated|Floating point exception"
+    r"|Illegal instruction|Hangup|Quit))\b.*"
+)
+_PLACEHOLDER = re.compile(r"<(?:path|host|url|id|n|time|secret)>|'…'")
 _LEADING = re.compile(r"^(?:\W{0,4}(?:<time>|<n>)\]?[:,]? )+(?=\S)")
 
 _STRERROR = re.compile(
@@ -132,7 +141,7 @@ def shape(line: str) -> str:
     line = _RUN.sub(lambda found: (found[1] or found[2]) * 3, line.strip())
     line = _TIME.sub(TIME, _MARK.sub(SECRET, line)) if "[" in line or ":" in line or "-" in line else line
     if ": " in line:
-        line = _PROGRAM.sub(r"\1", line)
+        line = _SIGNAL.sub(r"\1", _PROGRAM.sub(r"\1", line))
         line = _without_subject(line)
     if "://" in line:
         line = _URL.sub(URL, line)
@@ -148,6 +157,11 @@ def shape(line: str) -> str:
         line = _PLURAL.sub(r"\1", line)
     line = _SPACE.sub(" ", _REPEATED.sub(r"\1", line))
     return _LEADING.sub("", line).strip(" \t-=*#")[:SHAPE_LIMIT].rstrip(" .")
+
+
+def folded(shape: str) -> str:
+    """What of a shape is compared: a value may be quoted here and bare there, and an id be all digits."""
+    return _REPEATED.sub(r"\1", _PLACEHOLDER.sub("<…>", shape)).casefold()
 
 
 def _quoted(found: re.Match[str]) -> str:
