@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks import transcripts
+from tasks import accounting, transcripts
 from tasks.accounting import follower as module
 from tasks.accounting.watched import LINGER
 from tasks.errors import StoreUnavailable
@@ -151,6 +151,38 @@ async def test_unreadable_transcript_hinders_no_other(books: Books, monkeypatch:
     monkeypatch.setattr(module, "read", read)
     await books.read()
     assert await books.rows("SELECT message_id FROM messages") == [("msg_2",)]
+
+
+async def test_transcript_that_cannot_be_stored_hinders_no_other(
+    books: Books, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    transcript, other = await began(books), await began(books, OTHER)
+    storing = accounting.account
+
+    def account(connection: Any, file: Any, *more: Any, **options: Any) -> Any:
+        if file.path == transcript.path:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        return storing(connection, file, *more, **options)
+
+    monkeypatch.setattr(module, "account", account)
+    for n in range(3):
+        transcript.says(f"msg_bad{n}")
+        other.says(f"msg_{n}")
+        await books.pass_(10.0)
+    assert await books.messages() == 3
+    assert len([one for one in caplog.records if one.exc_info]) == 1
+
+
+async def test_what_a_killed_follower_had_not_read_is_read_by_the_next(books: Books) -> None:
+    """Whatever it had not read, and the session is long over: nobody tells of it again."""
+    transcript = await began(books)
+    transcript.says("msg_1")
+    await books.event(transcript, "SessionEnd", reason="other")
+    books.follower.close()  # before its first step
+    transcript.says("msg_2")
+    await books.restart()
+    await books.pass_(10.0)
+    assert await books.messages() == 2
 
 
 @pytest.mark.parametrize("path", ["relative.jsonl", "/dev/zero", "/etc/passwd", ""])

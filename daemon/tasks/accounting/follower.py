@@ -192,15 +192,23 @@ class Follower:
     async def _settle_runs(self) -> None:
         """Account what the results of ended runs tell beyond their transcripts."""
         for run in await self._watchlist.ended_runs():
-            usage = await self._in_thread(lambda run=run: results.usage_of(run.output))  # type: ignore[misc]
-
-            def work(connection: Connection, run: results.EndedRun = run, usage: results.Usage = usage) -> None:
-                while settle_contexts(connection):
-                    pass
-                results.settle(connection, run, usage, self._book)
-
-            await self._database.transaction(work)
+            try:
+                await self._settle_run(run)
+            except (StoreUnavailable, StoreBusy, StoreCorrupt):
+                raise
+            except Exception:
+                log.exception("the result of a run could not be accounted task=%s attempt=%d", run.task_id, run.attempt)
             self._watchlist.settled(run)
+
+    async def _settle_run(self, run: results.EndedRun) -> None:
+        usage = await self._in_thread(lambda: results.usage_of(run.output))
+
+        def work(connection: Connection) -> None:
+            while settle_contexts(connection):
+                pass
+            results.settle(connection, run, usage, self._book)
+
+        await self._database.transaction(work)
 
     async def _reconcile(self, deadline: float) -> None:
         now = self._clock()
