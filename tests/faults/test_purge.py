@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.database import SyncDatabase, Write
+from tasks.accounting.backfill import backfill
+from tasks.config import load
+from tasks.database import Reader, SyncDatabase, Write
+from tasks.retention import for_session, purge
 
 from .rig.daemon import Daemon, _script
 from .rig.events import NOBODY
@@ -441,3 +444,40 @@ def test_a_full_disk_is_pruned_with_the_room_of_the_reserve(small_disk: Callable
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert copy.execute("SELECT count(*), sum(body IS NOT NULL) FROM events").fetchone() == (1, 0)
     copy.close()
+
+
+def test_a_backfill_after_a_purge_brings_nothing_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    projects, session = folder / "projects", "55555555-5555-4555-8555-555555555555"
+    transcript = projects / f"-home-dev-{CANARY}" / f"{session}.jsonl"
+    transcript.parent.mkdir(parents=True)
+    call = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": f"echo {text('input')}"}}
+    usage = {"input_tokens": 3, "output_tokens": 5}
+    line = {"type": "assistant", "uuid": "u1", "sessionId": session, "timestamp": "2026-01-01T00:00:00.000Z",
+            "cwd": f"/home/dev/{text('cwd')}",
+            "message": {"id": "msg_1", "model": "claude-sonnet-4-5", "role": "assistant", "content": [call],
+                        "usage": usage}}  # fmt: skip
+    answer = {"type": "user", "uuid": "u2", "sessionId": session, "timestamp": "2026-01-01T00:00:01.000Z",
+              "message": {"role": "user", "content": [
+                  {"type": "tool_result", "tool_use_id": "toolu_1", "is_error": True, "content": text("error")}]}}  # fmt: skip
+    transcript.write_text("".join(json.dumps(one) + "\n" for one in (line, answer)))
+    data = folder / "b"
+    monkeypatch.setenv("TASKSD_TRANSCRIPTS_PROJECTS", str(projects))
+    settings = load(data_dir=data)
+    assert backfill(settings).messages == 1
+    assert found_in(data)
+    reader = Reader(settings.database_file)
+    sums = "SELECT sum(messages), sum(cost), sum(input_tokens) FROM cost_rollup WHERE dimension IN ('all', 'project')"
+    before = reader.query(sums)
+    purge(settings, for_session(reader.query, session))
+    assert found_in(data) == {}
+    backfill(settings)
+    assert found_in(data) == {}
+    assert reader.query(sums) == before
+    assert reader.query("SELECT count(*) FROM messages") == [(1,)]
+    with transcript.open("a") as file:  # the session goes on
+        more = line | {"uuid": "u3", "message": line["message"] | {"id": "msg_2", "content": []}}  # type: ignore[operator]
+        file.write(json.dumps(more) + "\n")
+    backfill(settings)
+    assert reader.query("SELECT count(*) FROM messages") == [(2,)]
+    assert reader.query("SELECT path FROM transcripts") == [(str(transcript),)]
+    reader.close()
