@@ -12,7 +12,7 @@ from .rig.answers import Reply, Text, ToolUse, Usage
 from .rig.client import Run
 from .rig.daemon import tasksd
 from .rig.rig import Rig
-from .rig.scenarios import Scenario
+from .rig.scenarios import Call, Scenario
 from .rig.waiting import until
 
 pytestmark = pytest.mark.client
@@ -132,6 +132,22 @@ def test_run_is_accounted_while_it_happens(hooked: Rig) -> None:
     assert process.popen.poll() is None
     rig.api.open("end")
     assert_equal_to_the_result(rig, process.finish())
+
+
+def test_killed_daemon_counts_nothing_twice_and_loses_nothing(hooked: Rig) -> None:
+    rig = hooked
+    call = Call("toolu_first", "Bash", {"command": "echo 1", "description": "d"})
+    rig.api.scripts["slow"] = [Reply([call.as_block()]), Reply([Text("Done.")], gate="end")]
+    process = rig.client.start("Work. [[slow]]")
+    session = process.session_id()
+    rig.api.wait_reached("end")
+    until(lambda: sums(rig, session)[1] > 0, "the first answer accounted", timeout=20)
+    rig.daemon.kill()
+    rig.api.open("end")
+    run = process.finish()
+    rig.daemon.start()
+    assert_equal_to_the_result(rig, run)
+    until(lambda: reconciled(rig, session) == (1, 1, 0), "the call matched", timeout=20)
 
 
 def test_calls_that_old_registrations_miss_are_added(rig: Rig) -> None:
