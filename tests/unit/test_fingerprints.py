@@ -192,6 +192,15 @@ ALIKE = {
         "Exit code 1\nerror: src refspec main does not match any",
         "Exit code 1\nerror: src refspec a/b does not match any",
     ),
+    "several errors": ("Exit code 1\n1 previous error, 2 matches", "Exit code 1\n4 previous errors, 1 match"),
+    "functions": (
+        "Exit code 1\nTypeError: f() missing 1 required positional argument: 'x'",
+        "Exit code 1\nTypeError: g_h() missing 2 required positional arguments: 'x' and 'y'",
+    ),
+    "places": (
+        "Exit code 1\nsrc/a.ts(1,2): error TS6133: 'b' is not used",
+        "Exit code 1\nerror TS6133: 'c' is not used",
+    ),
     "minutes": ("Exit code 1\nfailed in 3m12s", "Exit code 1\nfailed in 45s"),
     "command lines": (
         "Exit code 139\nbash: line 1: 4711 Segmentation fault      (core dumped) ./a.out x",

@@ -71,6 +71,7 @@ _HOSTS = re.compile(
     r"|(?<![\w:.])(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}(?![\w:])"
     r"|(?<![\w.@-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}(?::\d{1,5}\b)?"
     rf"|(?<![\w.@-])(?:[A-Za-z0-9_-]{{1,63}}\.){{1,6}}(?:{_TLD})(?![\w-]|\.\w)(?::\d{{1,5}}\b)?"
+    r"(?:/[\w./-]*\w)?"
     r"|(?<![\w.@-])localhost(?::\d{1,5})?(?![\w.-]\w)"
     r"|(?<=connect to host )[^\s:,]+|(?<=resolve host: )[^\s:,]+|(?<=resolve host )[^\s:,]+|(?<=lookup )[^\s:,]+"
 )
@@ -82,6 +83,7 @@ _IDS = re.compile(
     r"|\b(?:toolu|msg|req|call|task|job|run|evt|shell|bash|agent)_(?=[a-z_]*[A-Z0-9])[A-Za-z0-9]{5,64}\b"
     r"|(?<=\bID: )\w[\w.-]*|(?<=\bid: )\w[\w.-]*|(?<=\bwith id )\w[\w.-]*|(?<=\bwith ID )\w[\w.-]*"
 )
+_FUNCTION = re.compile(r"(?<![\w.])[\w.]{1,120}\(\)")
 _MAYBE_ID = re.compile(r"\d| id|ID: ")
 _TOKEN = re.compile(r"(?<![\w<>])[A-Za-z0-9_+=-]{12,}(?![\w<>])")
 _CHANGE = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])|[a-z](?=[A-Z])")
@@ -98,10 +100,7 @@ _NUMBERS = re.compile(
     re.IGNORECASE,
 )
 _EXIT = re.compile(r"\bexit (?:code|status):? -?\d+", re.IGNORECASE)
-_PLURAL = re.compile(
-    r"(<n> (?!(?:was|is|has|does|as|this|less|plus|minus)\b)"
-    r"[A-Za-z]{2,20}?(?:(?:ch|sh|x|ss|z)(?=es\b)|(?<!s)(?=s\b)))(?:es|s)\b"
-)
+_PLURAL = re.compile(r"(?<=[a-z][a-z](?:ch|sh|ss))es\b|(?<=[a-z][a-z]x)es\b|(?<=[a-rt-z][a-rt-z])s\b")
 _REPEATED = re.compile(r"(<[\w…]+>|'…')(?:(?:, ?| and | | or )\1)+")
 _RUN = re.compile(r"([^\w\s])\1{3,}|([^\W\d])\2{9,}")
 _SPACE = re.compile(r"\s+")
@@ -111,6 +110,7 @@ _SIGNAL = re.compile(
     r"|Illegal instruction|Hangup|Quit))\b.*"
 )
 _PLACEHOLDER = re.compile(r"<(?:path|host|url|id|n|time|secret)>|'…'")
+_PLACE = re.compile(r"^<…>(?::| -) (?=\S)")  # of the source that a compiler talks about; not every line of it says so
 _LEADING = re.compile(r"^(?:\W{0,4}(?:<time>|<n>)\]?[:,]? )+(?=\S)")
 
 _STRERROR = re.compile(
@@ -151,17 +151,19 @@ def shape(line: str) -> str:
     if "." in line or ":" in line or "host" in line:
         line = _HOSTS.sub(HOST, line)
     line = _PATHS.sub(_path, line)
+    if "()" in line:
+        line = _FUNCTION.sub(f"{ID}()", line)
     if _MAYBE_ID.search(line):
         line = _TOKEN.sub(_token, _IDS.sub(ID, line))
         line = _NUMBERS.sub(_number, _EXIT.sub("exit code <n>", line))
-        line = _PLURAL.sub(r"\1", line)
     line = _SPACE.sub(" ", _REPEATED.sub(r"\1", line))
     return _LEADING.sub("", line).strip(" \t-=*#")[:SHAPE_LIMIT].rstrip(" .")
 
 
 def folded(shape: str) -> str:
-    """What of a shape is compared: a value may be quoted here and bare there, and an id be all digits."""
-    return _REPEATED.sub(r"\1", _PLACEHOLDER.sub("<…>", shape)).casefold()
+    """What of a shape is compared: a value may be quoted here and bare there, an id be all digits, an error be several."""
+    text = _REPEATED.sub(r"\1", _PLACEHOLDER.sub("<…>", shape)).casefold()
+    return _PLURAL.sub("", _PLACE.sub("", text))
 
 
 def _quoted(found: re.Match[str]) -> str:
