@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from tasks.analytics import agents
-from tasks.database import Reader
+from tasks.database import Reader, Write
+from tasks.database.migrations import statements
+from tasks.database.steps import MIGRATIONS
 from tasks.rollups import DAY, HOUR, LONGEST_STATE
 
 from .test_ingest import SESSION, START, History
@@ -88,6 +90,15 @@ async def test_time_by_state_is_that_of_the_changes_of_status(history: History, 
             expected[status] += max(0, ended - began) / 1000 if whose == session else 0
         assert seconds(agents.session_time(reader.query, session, now=now)) == pytest.approx(expected)
     reader.close()
+
+
+async def test_a_migrated_database_knows_the_time_of_before(history: History) -> None:
+    await work(history, random.Random(9), 300)
+    kept = await history.rows("SELECT * FROM state_rollup ORDER BY 1, 2, 3")
+    assert len(kept) > 50
+    statement = next(one for one in statements(MIGRATIONS[3]) if "INSERT INTO state_rollup" in one)
+    await history.database.apply([Write.one("DELETE FROM state_rollup"), Write.one(statement)])
+    assert await history.rows("SELECT * FROM state_rollup ORDER BY 1, 2, 3") == kept
 
 
 async def test_slots_split_a_state_exactly(history: History) -> None:

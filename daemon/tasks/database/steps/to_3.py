@@ -378,4 +378,15 @@ DELETE FROM error_rollup;
 DELETE FROM duration_rollup;
 INSERT INTO rolling_calls (upto) SELECT max(id) FROM tool_usage WHERE true HAVING max(id) IS NOT NULL;
 INSERT INTO rolling_files (upto) SELECT max(id) FROM files WHERE true HAVING max(id) IS NOT NULL;
+INSERT INTO state_rollup (grain, slot, status, ms)
+WITH RECURSIVE part (grain, status, began, ended) AS (
+    SELECT grain, status, began, ended
+    FROM (SELECT status, timestamp AS began, lead(timestamp) OVER (PARTITION BY session_uuid ORDER BY id) AS ended
+          FROM agent_status WHERE agent_id IS NULL)
+         CROSS JOIN (SELECT 3600000 AS grain UNION ALL SELECT 86400000)
+    WHERE ended > began AND ended - began <= 31622400000 AND status NOT IN ('ended', 'failed', 'lost')
+    UNION ALL
+    SELECT grain, status, (began / grain + 1) * grain, ended FROM part WHERE ended > (began / grain + 1) * grain
+)
+SELECT grain, began / grain, status, sum(min(ended, (began / grain + 1) * grain) - began) FROM part GROUP BY 1, 2, 3;
 """
