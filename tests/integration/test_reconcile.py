@@ -76,6 +76,28 @@ async def test_call_that_hooks_reported_gets_its_model_and_nothing_else(books: B
     assert await books.rows("SELECT * FROM expected_calls") == []
 
 
+async def test_a_call_that_hooks_reported_is_not_counted_again_when_its_row_was_pruned(books: Books) -> None:
+    transcript = await began(books)
+    await post(books, transcript, "toolu_1")
+    await books.database.apply(
+        [
+            Write.one("INSERT INTO rolling_calls (upto) SELECT coalesce(max(id), 0) FROM tool_usage"),
+            Write.one("DELETE FROM tool_usage"),
+            Write.one(
+                "INSERT INTO daemon_state (name, value) VALUES ('retention', ?)",
+                (json.dumps({"rows_since": transcript.now + 3_600_000}),),
+            ),
+        ]
+    )
+    transcript.call("Bash", "toolu_1")
+    await books.read()
+    await books.reconcile()
+    assert await books.rows("SELECT * FROM expected_calls") == []
+    rolled = "SELECT coalesce(sum(calls), 0) FROM tool_rollup WHERE grain = 86400000"
+    ((before,),), ((rows,),) = await books.rows(rolled), await books.rows("SELECT count(*) FROM tool_usage")
+    assert (before, rows) == (1, 0)
+
+
 async def test_call_that_no_hook_reported_is_added_after_the_grace(books: Books) -> None:
     transcript = await began(books)
     transcript.call("Bash", "toolu_1", "Exit code 3\nwrong", failed=True)

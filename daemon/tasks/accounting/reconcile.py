@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tasks.categories.fingerprints import fingerprint
 from tasks.database import ERROR_KIND, Connection
+from tasks.rollups import rows_since
 from tasks.words import FILE_TOOLS, ErrorCategory
 
 #: Calls that one `reconcile` settles at most: a transaction of some tens of milliseconds.
@@ -121,6 +122,13 @@ DELETE FROM expected_calls WHERE (session_uuid, tool_use_id) IN (SELECT session_
 """
 
 
+#: Rows that hooks reported were counted before they were pruned: the transcript tells nothing new of them.
+_PRUNED = """
+DELETE FROM expected_calls
+WHERE coalesce(answered_at, called_at) < :kept AND session_uuid IN (SELECT session_uuid FROM sessions WHERE events > 0)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """What one turn did."""
@@ -144,6 +152,8 @@ def reconcile(connection: Connection, now: int, grace: float, *, limit: int = LI
     """
     connection.execute(_TAKEN)
     connection.execute("DELETE FROM temp.settled_calls")
+    if kept := rows_since(lambda statement: connection.execute(statement).fetchall()):
+        connection.execute(_PRUNED, {"kept": kept})
     before = now - int(grace * 1000)
     connection.execute(_TAKE, {"before": before, "abandoned": now - ABANDONED, "limit": limit})
     counts = dict(connection.execute("SELECT how, count(*) FROM temp.settled_calls GROUP BY how").fetchall())
