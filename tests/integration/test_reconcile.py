@@ -1,5 +1,6 @@
 """What transcripts tell of tool calls, against what hooks reported of them."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from tasks import history
+from tasks.accounting.backfill import backfill
 from tasks.accounting.reconcile import ABANDONED
 from tasks.database import Write
 from tasks.words import PrivacyLevel
@@ -59,6 +61,34 @@ async def test_transcripts_and_hooks_agree_on_every_recorded_call(name: str, tmp
         sides.append(([(*row[:8], json.loads(row[8]), row[9]) for row in rows], touched))
         expected, seen, added = await books.counts()
         assert (expected, seen, added) == (len(rows), len(rows) * hooked, len(rows) * (not hooked))
+        await books.close()
+    assert sides[0] == sides[1]
+
+
+@pytest.mark.parametrize("name", ["t_simple", "perm_default", "t_failed"])
+async def test_events_that_waited_tell_after_a_backfill_what_they_would_have_told_before(
+    name: str, tmp_path: Path
+) -> None:
+    sides = []
+    for first in ("hooks", "backfill"):
+        books = await Books(tmp_path / first).open()
+        payloads = books.recorded(name)
+        if first == "hooks":
+            await books.hooks(*payloads)
+        await asyncio.to_thread(backfill, books.settings, environ=books.environ)
+        if first == "backfill":
+            await books.hooks(*payloads)
+        await books.reconcile()
+        calls = "tool_use_id, tool_name, success, error, error_category, source, agent_id, agent_type, model"
+        sides.append(
+            [
+                await books.rows(f"SELECT {calls} FROM tool_usage ORDER BY tool_use_id"),
+                await books.rows("SELECT agent_id, status, previous, cause FROM agent_status ORDER BY id"),
+                await books.rows("SELECT status, origin, end_reason, cwd, prompts FROM sessions"),
+                await books.rows("SELECT * FROM tool_running"),
+                await books.counts(),
+            ]
+        )
         await books.close()
     assert sides[0] == sides[1]
 

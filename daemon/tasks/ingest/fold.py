@@ -82,10 +82,14 @@ class Fold:
 
     def _session(self, digest: Digest) -> SessionState:
         event, file, at = digest.event, digest.file, digest.at
-        state = self.sessions.get(event.session_id)
-        is_new = state is None
-        if state is None:
+        known = self.sessions.get(event.session_id)
+        is_new = known is None or known.events == 0
+        if known is not None and not is_new:
+            state = known
+        else:
             state = SessionState(event.session_id, SessionStatus.STARTING, at, self.host, at, at, file.task_id)
+            if known is not None:
+                state.take_over(known)
             self.sessions[event.session_id] = state
             if not isinstance(event, m.SessionStart):
                 self._adopt_fork(state, digest)
@@ -105,10 +109,10 @@ class Fold:
         if event.permission_mode is not None:
             state.permission_mode = str(event.permission_mode)[:64]
         if file.client_pid is not None:
-            known = self.processes.get(file.client_pid)
-            if known is not None or state.pid != file.client_pid:
+            process = self.processes.get(file.client_pid)
+            if process is not None or state.pid != file.client_pid:
                 state.pid = file.client_pid
-                state.process_started, state.boot = (known.started, known.boot) if known else (None, None)
+                state.process_started, state.boot = (process.started, process.boot) if process else (None, None)
         return state
 
     def _adopt_fork(self, state: SessionState, digest: Digest) -> None:

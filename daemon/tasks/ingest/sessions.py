@@ -62,6 +62,12 @@ class SessionState:
     #: permissions asked for since the last batch or prompt whose call was not known: tool, agent, parameters; not stored
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
 
+    def take_over(self, told: "SessionState") -> None:
+        """Keep what transcripts told of a session before its first event. That it was over is their guess, not known."""
+        self.started_at = min(self.started_at, told.started_at)
+        self.task_id = self.task_id or told.task_id
+        self.cwd, self.transcript_path, self.model = told.cwd, told.transcript_path, told.model
+
     def note_resume(self, *, is_new: bool) -> None:
         """Remember in `before_resume` what to take back when the resume turns out to be a fork."""
         before = {name: getattr(self, name) for name in _CHANGED_BY_RESUME}
