@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.accounting import Context, Entry, change_messages
+from tasks.accounting import Context, Entry, change_messages, results
 from tasks.accounting.reprice import Repriced, compare, reprice
 from tasks.config import PriceSettings
 from tasks.database import Connection, Reader, SyncDatabase
@@ -190,6 +190,26 @@ def test_a_second_run_changes_nothing(store: SyncDatabase) -> None:
     again = reprice(store, NEW)
     assert [one.changed for one in again] == [0] * len(again)
     assert (store.query("SELECT * FROM messages"), rollup(store)) == state
+
+
+def test_a_sum_of_requests_is_no_long_request(store: SyncDatabase) -> None:
+    """What only a run's result told: the context of each request is not known, so the price is that of short ones."""
+    book = PriceBook(PriceSettings())
+
+    def change(connection: Connection) -> None:
+        connection.execute(
+            "INSERT INTO transcripts (transcript_id, path, session_uuid, began_at, last_at) VALUES (1, 'run:a/1', 's', 0, 0)"
+        )
+        run = results.EndedRun("a", 1, "s", BEGIN, BEGIN, Path())
+        results.settle(connection, run, {"claude-haiku-5-5": (500_000, 10, 400_000, 0, 0, 0)}, book)
+
+    store.transaction(change)
+    short = book.rate("claude-haiku-5-5", BEGIN)
+    assert short is not None
+    assert book.rate("claude-haiku-5-5", BEGIN, "", 900_000) != short
+    wanted = 500_000 * short.input + 10 * short.output + 400_000 * short.cache_read
+    assert store.query("SELECT cost FROM messages") == [(wanted,)]
+    assert reprice(store, book)[0].changed == 0
 
 
 def test_there_and_back_leaves_no_trace_in_the_sums(store: SyncDatabase) -> None:

@@ -10,6 +10,8 @@ from tasks.transcripts import Message
 
 #: Picodollars ($100,000) above which a message is none: unpriced, so that sums never overflow.
 COST_LIMIT = 10**17
+#: Beginning of the ids under which stands what only the result of a run told.
+RESULT_PREFIX = "result:"
 #: Messages asked for at once: SQLite takes no more than 32,766 parameters.
 _BATCH = 500
 
@@ -77,7 +79,9 @@ def settle(new: Message, holder: Holder, known: Stored | None) -> tuple[Message,
 def price(book: PriceBook, message: Message) -> tuple[Rate, int] | tuple[None, None]:
     """The rate and picodollars of a message; None for both: unpriced."""
     read, short, long = message.cache_read_tokens, message.cache_write_5m_tokens, message.cache_write_1h_tokens
-    context = message.input_tokens + read + short + long
+    # What only a result tells is the sum of several requests: how long the context of each was, is not known.
+    is_sum = message.message_id.startswith(RESULT_PREFIX)
+    context = 0 if is_sum else message.input_tokens + read + short + long
     rate = book.rate(message.model, message.timestamp, message.modifiers, context)
     if rate is None:
         return None, None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.accounting.messages import Holder, Stored, load, price, price_ids, save
+from tasks.accounting.messages import RESULT_PREFIX, Holder, Stored, load, price, price_ids, save
 from tasks.accounting.rollup import Context, change_messages
 from tasks.agent.values import count, mapping
 from tasks.database import Connection
@@ -126,7 +126,8 @@ def _account(connection: Connection, run: EndedRun, usage: Usage, book: PriceBoo
     old = load(connection, known)
     new = {}
     for model, tokens in left.items():
-        message = Message(f"result:{run.task_id}/{run.attempt}:{model}", run.finished_at, model, None, *tokens)
+        message_id = f"{RESULT_PREFIX}{run.task_id}/{run.attempt}:{model}"
+        message = Message(message_id, run.finished_at, model, None, *tokens)
         rate, picodollars = price(book, message)
         price_id = None if rate is None else price_ids(connection, {rate})[rate]
         new[message.message_id] = Stored(message, holder, price_id, picodollars)
