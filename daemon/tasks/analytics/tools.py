@@ -113,16 +113,27 @@ SELECT tool_name, sum(calls), sum(failures), sum(timed), sum(duration_sum), max(
 ) GROUP BY tool_name ORDER BY sum(calls) DESC, tool_name
 """
 
+# First which sessions, by their number of calls alone; then all about these.
 _SESSIONS = """
-WITH chosen (value) AS (SELECT session_uuid FROM sessions WHERE last_event_at >= :since)
+WITH loose AS MATERIALIZED (
+    SELECT session_uuid AS value, tool_name, success, duration_ms FROM tool_usage WHERE {unrolled}
+),
+more (value, calls) AS MATERIALIZED (SELECT value, count(*) FROM loose GROUP BY value),
+chosen AS MATERIALIZED (
+    SELECT session_uuid AS value,
+           coalesce((SELECT sum(calls) FROM use_rollup
+                     WHERE dimension = 'session' AND grain = 0 AND slot = 0 AND value = session_uuid), 0)
+           + coalesce((SELECT calls FROM more WHERE value = session_uuid), 0) AS calls
+    FROM sessions WHERE last_event_at >= :since AND calls > 0 ORDER BY 2 DESC, 1 LIMIT :limit
+)
 SELECT value, '', sum(calls), sum(failures), sum(timed), sum(duration_sum), count(DISTINCT tool_name) FROM (
-    SELECT value, tool_name, calls, iif(error_category = '', 0, calls) AS failures, timed, duration_sum
+    SELECT value, tool_name, r.calls, iif(error_category = '', 0, r.calls) AS failures, timed, duration_sum
     FROM chosen CROSS JOIN use_rollup AS r USING (value)
     WHERE r.dimension = 'session' AND r.grain = 0 AND r.slot = 0
     UNION ALL
-    SELECT session_uuid, tool_name, 1, success = 0, duration_ms IS NOT NULL, coalesce(duration_ms, 0.0)
-    FROM tool_usage WHERE {unrolled} AND session_uuid IN (SELECT value FROM chosen)
-) GROUP BY value ORDER BY sum(calls) DESC, value LIMIT :limit
+    SELECT value, tool_name, 1, success = 0, duration_ms IS NOT NULL, coalesce(duration_ms, 0.0)
+    FROM loose WHERE value IN (SELECT value FROM chosen)
+) GROUP BY value ORDER BY sum(calls) DESC, value
 """
 
 _DURATIONS = """
