@@ -210,9 +210,13 @@ CREATE TABLE state_rollup (
 CREATE VIEW rolling_calls AS SELECT 0 AS upto WHERE 0;
 CREATE TRIGGER roll_calls INSTEAD OF INSERT ON rolling_calls BEGIN
     INSERT INTO tool_rollup (grain, slot, tool_name, calls, successes, timed, duration_sum, duration_max)
-    SELECT grain, timestamp / grain, tool_name, count(*), sum(success), count(duration_ms), total(duration_ms), max(duration_ms)
-    FROM tool_usage CROSS JOIN rollup_grain
-    WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto
+    SELECT grain, minute * 60000 / grain, tool_name, sum(calls), sum(successes), sum(timed), total(duration_sum), max(duration_max)
+    FROM (SELECT timestamp / 60000 AS minute, tool_name, count(*) AS calls, sum(success) AS successes,
+                 count(duration_ms) AS timed, total(duration_ms) AS duration_sum, max(duration_ms) AS duration_max
+          FROM tool_usage
+          WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto GROUP BY 1, 2)
+         CROSS JOIN rollup_grain
+    WHERE true
     GROUP BY 1, 2, 3
     ON CONFLICT (grain, slot, tool_name) DO UPDATE SET
         calls = calls + excluded.calls,
@@ -227,23 +231,32 @@ CREATE TRIGGER roll_calls INSTEAD OF INSERT ON rolling_calls BEGIN
     GROUP BY 1, 2, 3, 4
     ON CONFLICT (grain, slot, tool_name, error_category) DO UPDATE SET calls = calls + excluded.calls;
     INSERT INTO duration_rollup (grain, slot, tool_name, bucket, calls)
-    SELECT grain, timestamp / grain, tool_name,
-           (SELECT bucket FROM duration_bucket WHERE lower_ms <= duration_ms ORDER BY lower_ms DESC LIMIT 1), count(*)
-    FROM tool_usage CROSS JOIN rollup_grain
-    WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto AND duration_ms >= 0 AND durations
+    SELECT grain, hour * 3600000 / grain, tool_name, bucket, sum(calls)
+    FROM (SELECT timestamp / 3600000 AS hour, tool_name,
+                 (SELECT bucket FROM duration_bucket WHERE lower_ms <= duration_ms ORDER BY lower_ms DESC LIMIT 1) AS bucket,
+                 count(*) AS calls
+          FROM tool_usage
+          WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto AND duration_ms >= 0
+          GROUP BY 1, 2, 3)
+         JOIN rollup_grain ON durations
+    WHERE true
     GROUP BY 1, 2, 3, 4
     ON CONFLICT (grain, slot, tool_name, bucket) DO UPDATE SET calls = calls + excluded.calls;
     INSERT INTO use_rollup (dimension, grain, slot, value, tool_name, error_category, calls, timed, duration_sum)
-    SELECT dimension, grain, CASE grain WHEN 0 THEN 0 ELSE timestamp / grain END,
+    SELECT dimension, grain, CASE grain WHEN 0 THEN 0 ELSE hour * 3600000 / grain END,
            CASE dimension WHEN 'workflow' THEN tasks.workflow
                           WHEN 'agent_type' THEN coalesce(nullif(u.agent_type, ''), tasks.agent_type, '')
                           WHEN 'model' THEN coalesce(u.model, '')
                           WHEN 'fingerprint' THEN u.fingerprint
                           WHEN 'session' THEN u.session_uuid
                           WHEN 'task' THEN u.task_id END AS value,
-           tool_name, coalesce(error_category, ''), count(*), count(duration_ms), total(duration_ms)
-    FROM tool_usage AS u LEFT JOIN tasks USING (task_id) CROSS JOIN use_grain
-    WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto AND value IS NOT NULL
+           tool_name, coalesce(error_category, ''), sum(calls), sum(timed), total(duration_sum)
+    FROM (SELECT timestamp / 3600000 AS hour, session_uuid, task_id, agent_type, model, fingerprint, tool_name, error_category,
+                 count(*) AS calls, count(duration_ms) AS timed, total(duration_ms) AS duration_sum
+          FROM tool_usage
+          WHERE id > (SELECT upto FROM rolled WHERE source = 'tool_usage') AND id <= NEW.upto GROUP BY 1, 2, 3, 4, 5, 6, 7, 8) AS u
+         LEFT JOIN tasks USING (task_id) CROSS JOIN use_grain
+    WHERE value IS NOT NULL
     GROUP BY 1, 2, 3, 4, 5, 6
     ON CONFLICT (dimension, grain, slot, value, tool_name, error_category) DO UPDATE SET
         calls = calls + excluded.calls, timed = timed + excluded.timed, duration_sum = duration_sum + excluded.duration_sum;
