@@ -30,6 +30,8 @@ class PriceBook:
         self._list = PriceList()
         self._rates: dict[tuple[str, int, str], _Tiers] = {}
         self._by_minute: set[str] = set()
+        #: what the list has for a model, whatever the day
+        self._found: dict[str, Found | None] = {}
 
     def rate(self, model: str, at: int, modifiers: str = "", context_tokens: int = 0) -> Rate | None:
         """What `model` cost at `at` (ms since 1970 UTC); None: unpriced, which is not free.
@@ -50,6 +52,7 @@ class PriceBook:
         model, _, modifiers = key
         if len(self._rates) >= _KEPT:
             self._rates.clear()
+            self._found.clear()
         name = parse(model)
         tiers = self._tiers(name, model, at, modifiers) if name else ()
         if name:
@@ -61,7 +64,9 @@ class PriceBook:
         if chosen := self._overrides.find(name):
             key, dollars = chosen
             return self._multiplied(name, words, [(0, dollars)], key, "config")
-        found = self._list.find(name)
+        if model not in self._found:
+            self._found[model] = self._list.find(name)
+        found = self._found[model]
         if found is None:
             return ()
         if found.within_the_day:
