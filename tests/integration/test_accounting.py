@@ -167,7 +167,7 @@ class Work:
         for number, session in enumerate(sessions):
             if rng.random() < 0.4:
                 workflow, agent_type = rng.choice(["review", None]), rng.choice(["coder", None])
-                self.of[session] = f"{number:06x}", workflow, agent_type, rng.choice(["/work/space", None])
+                self.of[session] = f"{number:06x}", workflow, agent_type, rng.choice(["/srv/space", None])
         self.to_come = sorted(self.of)
         rng.shuffle(self.to_come)
 
@@ -352,13 +352,13 @@ def test_equal_prices_are_stored_once(desk: Desk) -> None:
 def test_sums_move_when_it_becomes_known_whose_work_it_was(desk: Desk) -> None:
     desk.read(put(desk, "s", line("m1", "s", 0), line("m2", "s", 2000)))
     before = totals(desk, "all")
-    context = Context("s", "coder", "00000a", "review", "/work/space")
+    context = Context("s", "coder", "00000a", "review", "/srv/space")
     ((transcript_id,),) = desk.rows("SELECT transcript_id FROM transcripts")
     assert desk.database.transaction(lambda connection: move_context(connection, transcript_id, context))
     assert not desk.database.transaction(lambda connection: move_context(connection, transcript_id, context))
     assert totals(desk, "all") == before
     assert totals(desk, "task") == {"00000a": before[""]}
-    assert totals(desk, "project") == {"/work/space": before[""]}
+    assert totals(desk, "project") == {"/srv/space": before[""]}
     assert rolled_up(desk) == added_up(desk)
 
 

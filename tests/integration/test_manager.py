@@ -1011,7 +1011,8 @@ async def test_processes_with_the_mark_are_ended_even_when_they_ignore_signals(
     other = start_marked(children, TASKS_TASK_ID="ffffff")
     await manager.update_task_status(task.task_id, "running")
     assert (await manager.stop_task(task.task_id, graces=QUICK)).status is TaskStatus.STOPPED
-    assert [stubborn.wait(10), family.wait(10)] == [-9, -2]
+    assert stubborn.wait(10) == -9
+    assert family.wait(10) in (-2, -15)  # a machine that is busy is asked twice
     assert process.marked(process.TASK_VARIABLE, task.task_id) == []
     assert other.poll() is None
 

@@ -27,8 +27,8 @@ NEW_MODELS: dict[str, dict[str, float]] = {
 NEW = PriceBook(PriceSettings(models=NEW_MODELS))
 KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 CONTEXTS = (
-    Context("session-a", "", "aaaaaa", "feature", "/work/one"),
-    Context("session-b", "Explore", None, None, "/work/one"),
+    Context("session-a", "", "aaaaaa", "feature", "/srv/one"),
+    Context("session-b", "Explore", None, None, "/srv/one"),
     Context("session-c", "", None, None, ""),
 )
 

@@ -29,6 +29,8 @@ def _status(**changes: Any) -> dict[str, Any]:
                   "merges": dict.fromkeys(("waiting", "merging", "conflict", "kept"), 0), "held": 0, "conflicts": []},
         "pool": {"total_workers": 3, "active_workers": 0, "queued_tasks": 0, "queue_size": 1000, "paused": False,
                  "hold_reason": None, "hold_until": None},
+        "accounting": {"transcripts": 2, "behind_bytes": 0, "degraded": None, "expected": 40, "seen": 39, "added": 1,
+                       "messages": 1200, "unpriced": 0},
         "watcher": "watching",
     }  # fmt: skip
     for name, value in changes.items():
@@ -60,6 +62,20 @@ def test_status_says_everything_that_makes_silence_unambiguous() -> None:
     assert _line(text, "events") == "1,234 stored"
     assert _line(text, "last event").endswith("(3 s ago)")
     assert _line(text, "watcher") == "watching"
+
+
+def test_status_says_how_far_transcripts_are_read_and_what_hooks_missed() -> None:
+    assert _line(_plain(overview.status(_status(), NOW)), "transcripts") == (
+        "2 files followed; 1,200 messages; last 7 days: 40 calls, 39 reported by hooks, 1 added"
+    )
+    behind = _status(accounting={"behind_bytes": 5_000_000, "unpriced": 3})
+    line = _line(_plain(overview.status(behind, NOW)), "transcripts")
+    assert line.startswith("2 files followed (5.0 MB to read); 1,200 messages, 3 unpriced; ")
+    waits = _status(accounting={"degraded": "disk full"})
+    assert _line(_plain(overview.status(waits, NOW)), "transcripts") == "waiting: disk full"
+    older = _status()
+    del older["accounting"]
+    assert "transcripts" not in _plain(overview.status(older, NOW))
 
 
 def test_sessions_that_wait_for_a_person_come_first() -> None:

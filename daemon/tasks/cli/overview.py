@@ -48,8 +48,8 @@ def status(answer: Record, now: int) -> list[Block]:
         facts.add("pool", *pool_line(answer["pool"], now))
     if answer["tasks"] is not None:
         facts.add("tasks", *_task_counts(answer["tasks"]))
-    if answer["accounting"] is not None:
-        facts.add("transcripts", *_accounting(answer["accounting"]))
+    if accounting := answer.get("accounting"):  # an older daemon that still runs does not tell
+        facts.add("transcripts", *_accounting(accounting))
     if daemon is not None:
         watcher = answer["watcher"]
         facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
