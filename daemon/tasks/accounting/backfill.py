@@ -17,7 +17,7 @@ from tasks.database import Connection, SyncDatabase
 from tasks.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from tasks.prices import PriceBook
 from tasks.redaction import Redactor
-from tasks.transcripts import Chunk, Position, TranscriptFile, find, projects_dir, read
+from tasks.transcripts import Chunk, Position, TranscriptFile, find, projects_dir, read, stored_name
 
 #: Of one chunk, and about of one transaction: a few ten milliseconds in which a daemon waits.
 BATCH_BYTES, BATCH_FILES, BATCH_ITEMS = 4 << 20, 64, 600
@@ -132,7 +132,7 @@ class _Run:
         }
         ranked = []
         for file in files:
-            if (began_at := known.get(str(file.path), UNDATED)) == UNDATED:
+            if (began_at := known.get(stored_name(file.path), UNDATED)) == UNDATED:
                 began_at = self._rank(file)
             ranked.append((began_at, str(file.path), file))
         self._read_all((file, began_at) for began_at, _, file in sorted(ranked, key=lambda one: one[:2]))

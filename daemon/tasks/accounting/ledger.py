@@ -15,7 +15,7 @@ from tasks.accounting.sessions import note_session
 from tasks.database import Connection, Row
 from tasks.prices import PriceBook
 from tasks.redaction import Redactor
-from tasks.transcripts import Chunk, Position, TranscriptFile, peek
+from tasks.transcripts import Chunk, Position, TranscriptFile, peek, stored_name
 from tasks.transcripts.purged import purged_name
 
 T = TypeVar("T")
@@ -62,7 +62,8 @@ def rank(path: Path) -> int:
 
 def stored_position(query: Callable[[str, Sequence[Any]], list[Row]], path: Path) -> Position:
     """How far a file was accounted: where the next reading begins. `Position()` for a file that was not yet."""
-    rows = query(f"SELECT {_POSITION} FROM transcripts WHERE path IN (?, ?)", (str(path), purged_name(path)))
+    name = stored_name(path)
+    rows = query(f"SELECT {_POSITION} FROM transcripts WHERE path IN (?, ?)", (name, purged_name(name)))
     return _position(rows[0]) if rows else Position()
 
 
@@ -90,7 +91,8 @@ def account(
     earliest line. Both are total orders, so what is stored of a message is all that is needed to compare the next line with.
     """
     now = time.time_ns() // 1_000_000 if now is None else now
-    names = (str(file.path), purged_name(file.path))
+    name = stored_name(file.path)
+    names = (name, purged_name(name))
     row = connection.execute(f"SELECT {_ROW} FROM transcripts WHERE path IN (?, ?)", names).fetchone()
     if (_position(row) if row else Position()) != expect:
         return Accounted(applied=False)
@@ -110,7 +112,7 @@ def account(
     if file.agent_id is None and context.project != (known.project if known else ""):
         spread_project(connection, file.session_uuid)
     note_session(connection, file, chunk, context, None if began_at == UNDATED else began_at, now)
-    holder = Holder(transcript_id, began_at, str(file.path), context)
+    holder = Holder(transcript_id, began_at, name, context)
     changes = _take(connection, chunk, holder, book)
     moved = {
         new.message.message_id: old.holder.context.session_uuid
@@ -186,7 +188,7 @@ def _position(row: Row) -> Position:
 
 def _insert(connection: Connection, file: TranscriptFile, chunk: Chunk, began_at: int, context: Context) -> int:
     values = _values(chunk, began_at) | {name: getattr(context, name) for name in CONTEXT_COLUMNS}
-    values |= {"path": str(file.path), "agent_id": file.agent_id}
+    values |= {"path": stored_name(file.path), "agent_id": file.agent_id}
     statement = f"INSERT INTO transcripts ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})"
     inserted = connection.execute(f"{statement} RETURNING transcript_id", values)
     return int(inserted.fetchone()[0])

@@ -4,7 +4,7 @@ import socket
 
 from tasks.accounting.rollup import Context
 from tasks.database import Connection
-from tasks.transcripts import Chunk, TranscriptFile
+from tasks.transcripts import Chunk, TranscriptFile, stored_name
 
 # A session of which any event was recorded is the ingester's alone. Its next event continues the row that stands here.
 _SESSION = """
@@ -43,7 +43,7 @@ def note_session(
         "session_uuid": file.session_uuid,
         "task_id": context.task_id,
         "cwd": chunk.cwd if is_main else None,
-        "path": str(file.path) if is_main else None,
+        "path": stored_name(file.path) if is_main else None,
         "model": models[-1] if is_main and models else None,
         "host": socket.gethostname(),
         "began_at": min(last_at, *times[:1] if began_at is None else (began_at,)),

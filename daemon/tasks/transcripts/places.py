@@ -40,6 +40,11 @@ def agent_of(path: Path) -> str | None:
     return None
 
 
+def stored_name(path: str | Path) -> str:
+    """A path, or a part of one, as a text that a store takes: bytes of it that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def find(projects: Path) -> list[TranscriptFile]:
     """All transcripts in the client's folder, in the order of their paths' text, so a main agent's before its subagents'.
 
@@ -84,8 +89,8 @@ def _file(path: Path, session_uuid: str | None = None) -> TranscriptFile | None:
         session_uuid = _session_in(path)
     return TranscriptFile(
         path,
-        session_uuid or path.stem,
-        agent_id,
+        stored_name(session_uuid or path.stem),
+        agent_id and stored_name(agent_id),
         _agent_type(path) if agent_id else None,
         status.st_size,
         status.st_mtime_ns,
