@@ -18,6 +18,11 @@ BENCHMARKS = (
     "bench_redaction.py",
     "bench_pool.py",
     "bench_tasks.py",
+    "bench_transcripts.py",
+    "bench_ccusage.py",
+    "bench_analytics.py quick",
+    "bench_retention.py",
+    "bench_forecast.py",
 )
 
 
@@ -25,7 +30,8 @@ def main() -> None:
     for name in BENCHMARKS:
         print(f"\n== {name}", flush=True)
         started = time.monotonic()
-        ended = subprocess.run([sys.executable, Path(__file__).with_name(name)], check=False)
+        program, *arguments = name.split()
+        ended = subprocess.run([sys.executable, Path(__file__).with_name(program), *arguments], check=False)
         print(f"({time.monotonic() - started:.0f} s, exit {ended.returncode})", flush=True)
 
 

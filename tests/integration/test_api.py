@@ -203,8 +203,14 @@ async def test_the_description_is_valid_and_names_every_route(service: Service) 
     document = (await service.ask("/openapi.json")).json()
     assert document["openapi"].startswith("3.")
     assert document["info"] == {"title": "tasksd", "version": "1.2.3", "summary": document["info"]["summary"]}
-    assert {(path, method) for path, methods in document["paths"].items() for method in methods} >= {
-        ("/metrics", "get"),
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == {
+        ("/metrics", "get"), ("/v1/costs", "get"), ("/v1/costs/by/{dimension}", "get"), ("/v1/costs/daily", "get"),
+        ("/v1/costs/projection", "get"), ("/v1/stats/agents", "get"), ("/v1/stats/agents/session/{session_uuid}", "get"),
+        ("/v1/stats/errors", "get"), ("/v1/stats/errors/by/{dimension}", "get"), ("/v1/stats/errors/daily", "get"),
+        ("/v1/stats/errors/kinds", "get"), ("/v1/stats/files", "get"), ("/v1/stats/files/contended", "get"),
+        ("/v1/stats/files/session/{session_uuid}", "get"), ("/v1/stats/models", "get"), ("/v1/stats/sessions", "get"),
+        ("/v1/stats/tasks", "get"), ("/v1/stats/tasks/by/{dimension}", "get"), ("/v1/stats/tools", "get"),
+        ("/v1/stats/tools/by/{dimension}", "get"), ("/v1/stats/tools/durations", "get"), ("/v1/stats/workflows", "get"),
         ("/v1/status", "get"), ("/v1/sessions", "get"), ("/v1/sessions/{session_uuid}", "get"), ("/v1/tools", "get"),
         ("/v1/errors", "get"), ("/v1/errors/recent", "get"), ("/v1/events", "get"), ("/v1/quarantine", "get"),
         ("/v1/quarantine/{id_}", "get"), ("/v1/quarantine/{id_}", "delete"), ("/v1/quarantine/{id_}/retry", "post"),
