@@ -189,3 +189,52 @@ def test_an_empty_store_says_how_to_fill_it(tmp_path_factory: pytest.TempPathFac
     fill(home.data, [])
     assert "tasksd backfill" in home.run("costs").stdout
     assert "nothing was spent" in home.run("costs", "--by", "model").stdout
+
+
+def _answer(name: str, model: str, **usage: str) -> str:
+    message = {"id": name, "model": model, "usage": {"input_tokens": 1000, "output_tokens": 1000} | usage}
+    line = {"type": "assistant", "sessionId": "s", "cwd": "/p", "timestamp": datetime.now(UTC).isoformat()}
+    return json.dumps(line | {"message": message}) + "\n"
+
+
+def test_what_is_missing_for_a_price_is_named_until_nothing_is(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = Home(tmp_path_factory.mktemp("m"))
+    folder = home.folder / ".claude/projects/-p"
+    folder.mkdir(parents=True)
+    folder.joinpath("s.jsonl").write_text(
+        _answer("1", "claude-sonnet-5")
+        + _answer("2", "claude-sonnet-5", speed="fast")
+        + _answer("3", "claude-opus-5", service_tier="batch", inference_geo="mars")
+        + _answer("4", "claude-opus-5")
+        + _answer("5", "acme")
+        + _answer("6", "bolt", speed="fast")
+        + _answer("7", "")
+    )
+    config = home.folder / ".config/tasksd/config.toml"
+    config.parent.mkdir(parents=True)
+    home.run("backfill")
+    said = (
+        'add [prices.models."acme"], [prices.models."bolt"], fast, geo_mars under [prices.multipliers] to config.toml'
+    )
+    for arguments in ([], ["--by", "model"], ["--by", "day"]):
+        (line,) = [line for line in home.run("costs", *arguments).stdout.splitlines() if line.startswith("unpriced ")]
+        assert "5 messages" in line
+        assert said in line
+    config.write_text('[prices.models."acme"]\ninput = 1\noutput = 2\n[prices.models."bolt"]\ninput = 1\noutput = 2\n')
+    shown = home.run("costs", "reprice").stdout
+    assert [line.split()[3:5] for line in shown.splitlines() if line.startswith("acme ")] == [["unpriced", "$0.0030"]]
+    assert "$0.0000" not in shown
+    assert "fast, geo_mars under [prices.multipliers] to config.toml" in home.run("costs").stdout
+    config.write_text(
+        '[prices.models."acme"]\ninput = 1\noutput = 2\n[prices.models."bolt"]\ninput = 1\noutput = 2\n'
+        "[prices.multipliers]\nfast = 2\ngeo_mars = 1.5\n"
+    )
+    home.run("costs", "reprice")
+    (line,) = [line for line in home.run("costs").stdout.splitlines() if line.startswith("unpriced ")]
+    assert line.endswith("1 message (model (no name))")
+
+
+def test_the_environment_of_the_command_chooses_the_zone(busy: Home) -> None:
+    for arguments, zone in (([], "Asia/Kathmandu"), (["--by", "model"], "Asia/Kathmandu"), (["--zone", "UTC"], "UTC")):
+        done = busy.run("costs", "--json", *arguments, TASKSD_COSTS_ZONE="Asia/Kathmandu")
+        assert json.loads(done.stdout)["zone"] == zone

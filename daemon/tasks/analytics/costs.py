@@ -13,6 +13,7 @@ from datetime import date
 from typing_extensions import TypedDict
 
 from tasks.analytics.days import QUARTER, Day, Period, local_days
+from tasks.analytics.missing import Missing, missing
 from tasks.analytics.span import Query
 from tasks.database import Row
 from tasks.rollups import DAY, HOUR, cover, span_clause
@@ -131,6 +132,8 @@ class CostsBy(TypedDict):
     total: Costs
     #: models with messages without a price
     unpriced_models: list[str]
+    #: what the config has to tell before these have one
+    missing: Missing
     rows: list[CostsOf]
     #: how many there are without `limit`
     found: int
@@ -163,7 +166,7 @@ def costs_by(query: Query, period: Period, by: CostDimension, *, limit: int | No
     shown = rows[:limit]
     labels = _labels(query, by, [value for value, _ in shown])
     return CostsBy(
-        **_head(period, by, total, [model for model, sums in models if sums[-1]]),
+        **_head(query, period, by, total, models),
         rows=[
             CostsOf(value=value, share=share(sums, total), label=labels.get(value), **costs(sums))
             for value, sums in shown
@@ -239,13 +242,16 @@ def _costs_by_day(query: Query, period: Period) -> CostsBy:
     sums = ledger(query, days)
     totals = {day: added(models.values()) for day, models in sums.items()}
     total = added(totals.values())
-    missing = sorted({model for models in sums.values() for model, one in models.items() if one[-1]})
+    models: dict[str, tuple[int, ...]] = {}
+    for of_day in sums.values():
+        for model, one in of_day.items():
+            models[model] = added((one, models.get(model, _NOTHING)))
     rows = [
         CostsOf(value=day.date.isoformat(), share=share(one, total), label=None, **costs(one))
         for day in days
         for one in (totals.get(day.date, _NOTHING),)
     ]
-    return CostsBy(**_head(period, CostDimension.DAY, total, missing), rows=rows, found=len(rows))
+    return CostsBy(**_head(query, period, CostDimension.DAY, total, sorted(models.items())), rows=rows, found=len(rows))
 
 
 class _Head(TypedDict):
@@ -255,12 +261,15 @@ class _Head(TypedDict):
     until: str
     total: Costs
     unpriced_models: list[str]
+    missing: Missing
 
 
-def _head(period: Period, by: CostDimension, total: Sequence[int], unpriced_models: list[str]) -> _Head:
+def _head(
+    query: Query, period: Period, by: CostDimension, total: Sequence[int], models: Sequence[tuple[str, Sequence[int]]]
+) -> _Head:
     return _Head(
         by=str(by), zone=period.zone.key or "", since=period.first.isoformat(), until=period.last.isoformat(),
-        total=costs(total), unpriced_models=unpriced_models,
+        total=costs(total), unpriced_models=[model for model, sums in models if sums[-1]], missing=missing(query, models),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from tasks.analytics.costs import (
 )
 from tasks.analytics.days import QUARTER, Day, Period, local_days, today
 from tasks.analytics.drift import Reported, reported
+from tasks.analytics.missing import Missing, missing
 from tasks.analytics.span import Query
 from tasks.rollups import DAY, HOUR, cover
 
@@ -135,6 +136,8 @@ class CostSummary(TypedDict):
     daily: list[DailyCosts]
     #: models with messages without a price, the most messages first
     unpriced_models: list[UnpricedModel]
+    #: what the config has to tell before these have one
+    missing: Missing
     #: about what the cached tokens would have cost more as plain input, writing them counted in: at the latest price of
     #: each model, without the models that have none; null: none has
     cache_savings: float | None
@@ -157,6 +160,7 @@ def cost_summary(query: Query, period: Period, *, now: int, drift_limit: float) 
         models=[ModelCosts(model=model, share=share(sums, total), **costs(sums)) for model, sums in ranked],
         daily=by_day(recent.sums, days, tasks),
         unpriced_models=[UnpricedModel(model=model, **costs(sums)) for model, sums in unpriced(query, period, ranked)],
+        missing=missing(query, ranked),
         cache_savings=_cache_savings(query, period, models),
         projection=_projection(recent, period.zone), burn_rate=burn_rate(query, now=now),
         reported=reported(query, period, drift_limit),

@@ -43,7 +43,7 @@ def overview(answer: Record, _: int) -> list[Block]:
         saved = answer["cache_savings"]
         facts.add("cache", f"{'saved' if saved > 0 else 'cost'} about {dollars(abs(saved))} against plain input")
     _add_drift(facts, answer["reported"])
-    _add_unpriced(facts, [one["model"] for one in answer["unpriced_models"]], answer["total"]["unpriced"])
+    _add_unpriced(facts, [one["model"] for one in answer["unpriced_models"]], answer)
     facts.add("", Cell(f"days of {answer['zone']}; {_NOTE}", FAINT))
     if not answer["total"]["messages"]:
         facts.add("", "no messages yet: `tasksd backfill` reads the transcripts that are already there")
@@ -74,7 +74,7 @@ def divided(answer: Record, _: int) -> list[Block]:
     facts = Facts()
     shown = f", {len(rows)} of {answer['found']} shown" if len(rows) < answer["found"] else ""
     facts.add("total", Cell(money(total), STRONG), f" from {span}{shown}")
-    _add_unpriced(facts, answer["unpriced_models"], total["unpriced"])
+    _add_unpriced(facts, answer["unpriced_models"], answer)
     return [table, facts]
 
 
@@ -137,15 +137,19 @@ def _difference(one: Record) -> str:
     return f"{one['task_id']}{run} {how}"
 
 
-def _add_unpriced(facts: Facts, models: Sequence[str], messages: int) -> None:
-    if messages:
-        keys = " ".join(f'[prices.models."{model}"]' for model in models[:_NAMED])
-        names = ", ".join(models[:_NAMED]) + (", …" if len(models) > _NAMED else "")
-        facts.add(
-            "unpriced",
-            Cell(f"{count(messages, 'message')} ({'models' if len(models) > 1 else 'model'} {names}): add {keys} to "
-                 "config.toml, then `tasksd costs reprice`", BAD),
-        )  # fmt: skip
+def _add_unpriced(facts: Facts, models: Sequence[str], answer: Record) -> None:
+    if not (messages := answer["total"]["unpriced"]):
+        return
+    names = ", ".join(model or "(no name)" for model in models[:_NAMED]) + (", …" if len(models) > _NAMED else "")
+    missing = answer["missing"]
+    keys = [f'[prices.models."{model}"]' for model in missing["models"][:_NAMED]]
+    if missing["multipliers"]:
+        keys.append(f"{', '.join(missing['multipliers'][:_NAMED])} under [prices.multipliers]")
+    what_to_do = f": add {', '.join(keys)} to config.toml, then `tasksd costs reprice`" if keys else ""
+    facts.add(
+        "unpriced",
+        Cell(f"{count(messages, 'message')} ({'models' if len(models) > 1 else 'model'} {names}){what_to_do}", BAD),
+    )  # fmt: skip
 
 
 def _days(daily: Sequence[Record]) -> Table:

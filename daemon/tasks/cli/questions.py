@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tasks.cli import views
 from tasks.client import quote, target
 
@@ -115,6 +117,8 @@ def costs(
 ) -> Question:
     from tasks.cli import costviews
 
+    # The daemon's environment may be another one.
+    zone = zone or os.environ.get("TASKSD_COSTS_ZONE") or None
     where, show = (f"/v1/costs/by/{by}", costviews.divided) if by else ("/v1/costs", costviews.overview)
     asked = {"since": since, "until": until, "zone": zone}
     most = (limit or LIMIT) if by else None

@@ -95,8 +95,9 @@ def _text(found: "Sequence[Repriced]", dry_run: bool) -> str:
 
 def _row(one: "Repriced") -> tuple[str, ...]:
     return (
-        printable(one.model or "(no name)"), f"{one.messages:,}", f"{one.changed:,}", _money(one.before),
-        _money(one.after), f"{one.newly_priced:,}", f"{one.newly_unpriced:,}",
+        printable(one.model or "(no name)"), f"{one.messages:,}", f"{one.changed:,}",
+        _money_of(one, one.before, one.newly_priced), _money_of(one, one.after, one.newly_unpriced),
+        f"{one.newly_priced:,}", f"{one.newly_unpriced:,}",
     )  # fmt: skip
 
 
@@ -115,6 +116,12 @@ def _figures(found: "Sequence[Repriced]") -> dict[str, Any]:
         "newly_unpriced": sum(one.newly_unpriced for one in found),
         "unpriced": sum(one.unpriced for one in found),
     }
+
+
+def _money_of(one: "Repriced", picodollars: int, others: int) -> str:
+    """What has no price never looks like $0. `others`: messages that have none only on this side."""
+    without = one.unpriced + others
+    return "unpriced" if without == one.messages else ("≥ " if without else "") + _money(picodollars)
 
 
 def _money(picodollars: int) -> str:
