@@ -66,12 +66,12 @@ def main() -> None:
         print(
             f"corpus: {truth.bytes / 1e6:.0f} MB, {truth.files} files, {truth.messages:,} answers, {truth.calls:,} calls"
         )
-        environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TZ": "UTC"}
+        environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TZ": "UTC", "TASKSD_DATA_DIR": str(home / "state")}
         theirs, their_s = _ccusage(home, environ)
         backfill_s, db = _backfill(home, environ)
-        offline_s = _timed(lambda: _tasksd(home, environ, "costs", "--by", "day", "--days", "90", "--json"))
+        offline_s = _timed(lambda: _tasksd(home, environ, "costs", "--days", "90"))
         with _Daemon(home, environ):
-            costs_s = _timed(lambda: _tasksd(home, environ, "costs", "--by", "day", "--days", "90", "--json"))
+            costs_s = _timed(lambda: _tasksd(home, environ, "costs", "--days", "90"))
         _compare(theirs, db, truth)
         print(f"ccusage {version} daily           {their_s * 1e3:8.0f} ms   floor")
         print(f"tasksd backfill, reconciled      {backfill_s * 1e3:8.0f} ms   {backfill_s / their_s:6.2f} ×  (3)")
@@ -92,7 +92,7 @@ def _ccusage(home: Path, environ: dict[str, str]) -> tuple[Any, float]:
 
 def _tasksd(home: Path, environ: dict[str, str], *arguments: str) -> bytes:
     program = Path(sys.executable).with_name("tasksd")
-    command: list[str | Path] = [program, "--data-dir", home / "state", *arguments]
+    command: list[str | Path] = [program, *arguments]
     return subprocess.run(command, env=environ, check=True, capture_output=True).stdout
 
 
@@ -109,9 +109,7 @@ def _backfill(home: Path, environ: dict[str, str]) -> tuple[float, sqlite3.Conne
 class _Daemon:
     def __init__(self, home: Path, environ: dict[str, str]) -> None:
         program = Path(sys.executable).with_name("tasksd")
-        self._process = subprocess.Popen(
-            [program, "--data-dir", home / "state", "up"], env=environ, stderr=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen([program, "up"], env=environ, stderr=subprocess.PIPE, text=True)
 
     def __enter__(self) -> None:
         assert self._process.stderr is not None
