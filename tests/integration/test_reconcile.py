@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tasks import history
 from tasks.accounting.backfill import backfill
-from tasks.accounting.reconcile import ABANDONED
+from tasks.accounting.reconcile import ABANDONED, OVER
 from tasks.database import Write
 from tasks.words import PrivacyLevel
 
@@ -166,6 +166,26 @@ async def test_call_without_an_answer_is_not_expected_until_its_transcript_is_le
     assert settled.unanswered == 1
     assert await books.calls() == {"toolu_1": ("Bash", 0, "interrupted", "inferred", "claude-sonnet-5")}
     assert await books.counts() == (0, 0, 0)
+
+
+async def test_calls_without_an_answer_are_settled_when_their_session_is_over(books: Books) -> None:
+    """A client that was killed wrote no result, whether hooks told of one or not."""
+    transcript = await began(books)
+    transcript.calls("msg_1", "Bash", "toolu_1")
+    transcript.calls("msg_2", "Bash", "toolu_2")
+    await post(books, transcript, "toolu_2")
+    await books.read()
+    late = time.time_ns() // 1_000_000 + OVER + 5000
+    assert (await books.reconcile(now=late)).unanswered == 0
+    await books.event(transcript, "SessionEnd", reason="other")
+    assert (await books.reconcile()).unanswered == 0
+    assert (await books.reconcile(now=late)).unanswered == 2
+    assert await books.calls() == {
+        "toolu_1": ("Bash", 0, "interrupted", "inferred", "claude-sonnet-5"),
+        "toolu_2": ("Bash", 1, None, "hook", "claude-sonnet-5"),
+    }
+    assert await books.counts() == (0, 0, 0)
+    assert await books.rows("SELECT * FROM expected_calls") == []
 
 
 async def test_answer_may_come_in_a_later_chunk_than_its_call(books: Books) -> None:

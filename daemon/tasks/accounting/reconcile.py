@@ -13,6 +13,8 @@ from tasks.words import FILE_TOOLS, ErrorCategory
 LIMIT = 1000
 #: Milliseconds after which a call without an answer, in a transcript that nobody writes to any more, will get none.
 ABANDONED = 86_400_000
+#: Milliseconds after the end of a session in which its last lines may still come.
+OVER = 60_000
 
 _NO_ANSWER = "The transcript ends without a result of this call"
 
@@ -38,9 +40,13 @@ FROM expected_calls AS e
 LEFT JOIN tool_usage AS u ON u.session_uuid = e.session_uuid AND u.tool_use_id = e.tool_use_id
 WHERE CASE WHEN e.answered_at IS NOT NULL
            THEN u.source IN ('hook', 'batch', 'api', 'transcript') OR (e.read_at <= :before AND e.answered_at <= :before)
-           ELSE e.called_at <= :abandoned AND e.read_at <= :before
-                AND NOT EXISTS (SELECT 1 FROM transcripts AS t
-                                WHERE t.transcript_id = e.transcript_id AND t.last_at > :abandoned) END
+           ELSE e.read_at <= :before
+                AND (e.called_at <= :abandoned
+                     AND NOT EXISTS (SELECT 1 FROM transcripts AS t
+                                     WHERE t.transcript_id = e.transcript_id AND t.last_at > :abandoned)
+                     OR EXISTS (SELECT 1 FROM sessions AS o
+                                WHERE o.session_uuid = e.session_uuid AND o.events > 0 AND o.status IN ('ended', 'lost')
+                                  AND o.status_since BETWEEN e.called_at AND :over)) END
 LIMIT :limit
 """
 
@@ -147,15 +153,17 @@ def reconcile(connection: Connection, now: int, grace: float, *, limit: int = LI
     """Settle up to `limit` expected calls; call it again until it is `done`. Runs in the caller's transaction.
 
     Calls that hooks reported get their model. Others are stored from the transcript once hooks had `grace` seconds to
-    report them, and are no calls in flight any more. A call without an answer is not expected yet; one whose transcript
-    was left alone for a day is stored as interrupted. `now`: epoch milliseconds.
+    report them, and are no calls in flight any more. A call without an answer is not expected yet; one whose session
+    is over, or whose transcript was left alone for a day, is stored as interrupted unless hooks told of it. `now`: epoch
+    milliseconds.
     """
     connection.execute(_TAKEN)
     connection.execute("DELETE FROM temp.settled_calls")
     if kept := rows_since(lambda statement: connection.execute(statement).fetchall()):
         connection.execute(_PRUNED, {"kept": kept})
     before = now - int(grace * 1000)
-    connection.execute(_TAKE, {"before": before, "abandoned": now - ABANDONED, "limit": limit})
+    until = {"before": before, "abandoned": now - ABANDONED, "over": now - OVER}
+    connection.execute(_TAKE, {**until, "limit": limit})
     counts = dict(connection.execute("SELECT how, count(*) FROM temp.settled_calls GROUP BY how").fetchall())
     if counts:
         connection.execute(_REPLACE.format(parameters=_PARAMETERS))
