@@ -278,7 +278,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_read(
             raise FileNotFoundError(2, "No such file", str(path))
         return transcripts.read(path, *arguments, **more)
 
-    monkeypatch.setattr("tasks.accounting.backfill.read", failing)
+    monkeypatch.setattr("tasks.accounting.ahead.read", failing)
     assert run(["--data-dir", str(settings.data_dir), "backfill", "--json"]) == 1
     out, err = capfd.readouterr()
     document = json.loads(out)
