@@ -120,3 +120,11 @@ def test_a_parser_of_csv_reads_back_what_was_written(rows: list[dict[str, str]])
     assert [[cell.removeprefix("'") for cell in line] for line in found] == [
         [cell.removeprefix("'") for cell in line] for line in expected
     ]
+
+
+def test_a_long_sparkline_sums_groups_and_the_latest_is_full() -> None:
+    assert len(sparkline([1.0] * 90)) == 90
+    line = sparkline([1.0] * 3660)
+    assert len(line) == 90
+    assert line[-1] == max(line)
+    assert sparkline([0.0, 1.0, 1.0, 0.0, 1.0], most=2) == sparkline([1.0, 2.0])

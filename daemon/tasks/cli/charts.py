@@ -31,9 +31,16 @@ def bar(part: float, width: int) -> str:
     return _EIGHTHS[8] * whole + (_EIGHTHS[rest] if rest else "")
 
 
-def sparkline(values: Iterable[float]) -> str:
-    """One character a value, in proportion to the greatest. Only 0 (and what is below) looks like 0."""
+def sparkline(values: Iterable[float], *, most: int = 90) -> str:
+    """One character a value, in proportion to the greatest; more than `most` values are summed in groups of equal size, the
+    latest one full. Only 0 (and what is below) looks like 0.
+    """
     heights = [value if 0 < value < float("inf") else 0.0 for value in values]
+    size = -(-len(heights) // most) or 1
+    first = len(heights) % size
+    groups = [heights[:first]] if first else []
+    groups += [heights[start : start + size] for start in range(first, len(heights), size)]
+    heights = [sum(group) for group in groups]
     top = max(heights, default=0.0)
     levels = _LEVELS if _can_say_blocks() else _PLAIN_LEVELS
     return "".join(levels[0 if height <= 0 else max(1, round(height / top * 7))] for height in heights)
