@@ -137,6 +137,9 @@ def test_every_kind_of_run_costs_what_the_script_says_through_every_door(rig: Ri
     calls = rig.daemon.rows("SELECT tool_use_id FROM tool_usage")
     assert sorted(row["tool_use_id"] for row in calls) == sorted(f"toolu_{number}" for number in range(1, 12))
     assert rig.daemon.rows("SELECT * FROM tool_running") == []
+    sessions = [row["session_uuid"] for row in rig.daemon.rows("SELECT session_uuid FROM sessions")]
+    spent = [rig.daemon.get(f"/v1/sessions/{session}")["spent"] for session in sessions]
+    assert [sum(one[kind] for one in spent) for kind in KINDS] == bill.tokens
 
     rig.daemon.command("backfill")
     assert_doors(bill, rig.daemon)

@@ -182,6 +182,10 @@ def test_an_event_tells_what_was_done_went_wrong_or_was_said() -> None:
     assert details(kind="PostToolBatch") == "-"
 
 
+SPENT = {
+    "cost": 0.25, "messages": 3, "unpriced": 0, "input_tokens": 1200, "output_tokens": 30, "cache_read_tokens": 0,
+    "cache_write_5m_tokens": 40, "cache_write_1h_tokens": 5,
+}  # fmt: skip
 TASK = {
     "task_id": "3f2a1c", "user_id": 1, "description": f"fix it\n{HOSTILE}", "status": "queued", "priority": "high",
     "agent_type": "code_agent", "workflow": None, "model": "sonnet", "workspace": "/srv/my project", "isolate": True,
@@ -192,6 +196,7 @@ TASK = {
     "created_at": NOW - 90_000, "started_at": NOW - 60_000, "finished_at": None, "budget_usd": 2.0, "max_turns": None,
     "host": None, "base_commit": "c" * 40, "merge_paths": [], "result": None, "activity": [], "runs": [],
     "verdicts": [], "calls": {}, "denied": 0, "running": [], "files": {"read": 0, "write": 0, "edit": 0}, "why": None,
+    "spent": SPENT,
 }  # fmt: skip
 
 
@@ -203,6 +208,18 @@ def test_a_task_that_waits_says_why_right_below_its_status() -> None:
     lines = _task(why="number 2 in the queue: 3 of 3 agents are busy").splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["task", "status", "why"]
     assert "3 of 3 agents are busy" in lines[2]
+
+
+def test_our_figure_stands_beside_the_clients_where_they_differ_and_alone_where_it_told_none() -> None:
+    def costs(**changes: Any) -> list[str]:
+        lines = [line.split(maxsplit=1) for line in _task(**changes).splitlines()]
+        return [f"{label} {rest}" for label, *rest_ in lines if label in ("cost", "by") for rest in rest_]
+
+    assert costs() == ["cost $0.25, 3 turns, 1,200 tokens in, 30 tokens out"]
+    ours = "$0.30, 3 answers, 1,200 tokens in, 30 tokens out, 0 tokens from cache, 45 to it"
+    assert [line.split() for line in costs(spent=SPENT | {"cost": 0.3})[1:]] == [f"by us {ours}".split()]
+    assert costs(spent=SPENT | {"cost": 0.3}, cost_usd=None, turns=None) == [f"cost {ours}"]
+    assert costs(spent=SPENT | {"unpriced": 3}, cost_usd=None, turns=None)[0].startswith("cost unpriced, 3 ")
 
 
 def test_a_conflict_names_its_files_and_the_commands_to_resolve_it() -> None:

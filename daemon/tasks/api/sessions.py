@@ -61,6 +61,21 @@ class Subagent(BaseModel):
     detail: str | None
 
 
+class Spent(BaseModel):
+    """By its transcripts."""
+
+    #: dollars, of the messages that have a price
+    cost: float
+    #: answers of the API; of these, without a price
+    messages: int
+    unpriced: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+
+
 class SessionDetails(Session):
     changes: list[StatusChange]
     subagents: list[Subagent]
@@ -70,6 +85,7 @@ class SessionDetails(Session):
     expected: int
     seen: int
     added: int
+    spent: Spent
 
 
 @router.get("/sessions")

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from tasks import history
 from tasks.api.access import Ctx
 from tasks.api.context import Context
+from tasks.api.sessions import Spent
 from tasks.database import Reader
 from tasks.manager.task import COLUMNS
 from tasks.manager.task import Task as StoredTask
@@ -197,6 +198,8 @@ class TaskDetails(Task):
     #: calls that its permissions or a hook refused
     denied: int
     running: list[CallInFlight]
+    #: by our own account; cost_usd is what the client says
+    spent: Spent
     #: how many files its agent touched, by action
     files: dict[str, int]
     #: why it waits, is blocked or is kept; null: there is nothing to explain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
 from tasks.cli.text import ago, count, moment, span
-from tasks.cli.views import folder, when, words
+from tasks.cli.views import folder, spent, when, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 OVER = ("completed", "failed", "stopped")
+#: Dollars by which our figure and the client's may differ before both are shown.
+SAME = 0.00005
 _TONES = {"running": GOOD, "completed": GOOD, "failed": BAD, "stopped": FAINT}
 _MERGE_TONES = {"conflict": NOTICE, "waiting": NOTICE, "kept": NOTICE, "merged": GOOD}
 #: Lines of a description or a result, paths, and entries of activity that `show` shows.
@@ -141,6 +143,9 @@ def _add_figures(facts: Facts, one: Record) -> None:
         ]
         turns = [] if one["turns"] is None else [count(one["turns"], "turn")]
         facts.add("cost", ", ".join([dollars(one["cost_usd"]), *turns, *tokens]))
+    told = one["spent"]
+    if told["messages"] and (told["unpriced"] or abs(told["cost"] - (one["cost_usd"] or 0)) > SAME):
+        facts.add("by us" if one["cost_usd"] is not None else "cost", spent(told))
     if one["denied"]:
         facts.add("denied", Cell(f"{count(one['denied'], 'call')}: `tasksd logs {one['task_id']}` shows which, "
                                  "agent.allowed_tools in config.toml allows more", NOTICE))  # fmt: skip

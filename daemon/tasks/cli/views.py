@@ -74,6 +74,8 @@ def session(answer: Record, now: int) -> list[Block]:
     facts.add("events", f"{answer['events']:,}, {count(answer['prompts'], 'prompt')}")
     if answer["expected"]:
         facts.add("transcript", *reported(answer))
+    if answer["spent"]["messages"]:
+        facts.add("cost", spent(answer["spent"]))
     tables = (_calls(answer), _running(answer, now), _subagents(answer, now), _changes(answer))
     return [facts, *(table for table in tables if table.rows)]
 
@@ -82,6 +84,18 @@ def reported(answer: Record) -> list[Cell | str]:
     """How many of the calls that transcripts told of were reported by hooks."""
     said: list[Cell | str] = [f"{count(answer['expected'], 'call')}, {answer['seen']:,} reported by hooks"]
     return [*said, Cell(f", {answer['added']:,} added", NOTICE)] if answer["added"] else said
+
+
+def spent(one: Record) -> str:
+    """The money of a session or a task."""
+    from tasks.cli.costviews import money
+
+    tokens = [
+        f"{one[key]:,} tokens {label}"
+        for label, key in (("in", "input_tokens"), ("out", "output_tokens"), ("from cache", "cache_read_tokens"))
+    ]
+    written = one["cache_write_5m_tokens"] + one["cache_write_1h_tokens"]
+    return ", ".join([money(one), count(one["messages"], "answer"), *tokens, f"{written:,} to it"])
 
 
 def _calls(answer: Record) -> Table:

@@ -26,6 +26,12 @@ WHERE u.timestamp >= ? AND u.source = 'transcript' AND s.events > 0
 GROUP BY event ORDER BY count(*) DESC, event
 """
 
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_SPENT = f"""
+SELECT total(cost) / 1e12, {", ".join(f"coalesce(sum({name}), 0)" for name in ("messages", "unpriced", *_TOKENS))}
+FROM cost_rollup WHERE dimension IN ('session', 'task') AND dimension = ? AND value = ? AND grain = {DAY}
+"""
+
 _SESSION = "SELECT expected, seen, added FROM reconciliations WHERE session_uuid = ?"
 
 
@@ -57,3 +63,10 @@ def session_calls(query: Query, session_uuid: str) -> Record:
     """`expected`, `seen` and `added` calls of one session."""
     found = query(_SESSION, [session_uuid])
     return dict(zip(("expected", "seen", "added"), found[0] if found else (0, 0, 0), strict=True))
+
+
+def spent(query: Query, dimension: str, value: str) -> Record:
+    """What transcripts tell of the money of one `session` or `task`: `cost` in dollars, of the `messages` that are not
+    `unpriced`; tokens by kind.
+    """
+    return dict(zip(("cost", "messages", "unpriced", *_TOKENS), query(_SPENT, [dimension, value])[0], strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from tasks.database import Row
 from tasks.errors import TasksError
-from tasks.history.accounting import session_calls
+from tasks.history.accounting import session_calls, spent
 from tasks.history.records import DAY, Query, Record, beginning, records
 from tasks.words import SessionStatus
 
@@ -72,7 +72,7 @@ def sessions(query: Query, *, statuses: Collection[str], limit: int) -> list[Rec
 
 def session(query: Query, id_: str) -> Record:
     """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, `calls` by tool as [all,
-    failed], and how many calls its transcripts told of (`expected`, `seen`, `added`). Raises NoSuchSession.
+    failed], how many calls its transcripts told of (`expected`, `seen`, `added`), and what it `spent`. Raises NoSuchSession.
     """
     rows = query(
         f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2",
@@ -103,6 +103,7 @@ def session(query: Query, id_: str) -> Record:
             "changes": records(CHANGE_FIELDS, changes),
             "subagents": records(SUBAGENT_FIELDS, subagents),
             "calls": {tool: (count, failed) for tool, count, failed in calls},
+            "spent": spent(query, "session", found["session_uuid"]),
         }
         | session_calls(query, found["session_uuid"])
     )

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from tasks.errors import NoSuchTask
+from tasks.history.accounting import spent
 from tasks.history.records import DAY, Query, Record, beginning, records
 from tasks.words import FileAction, MergeState, TaskPriority, TaskStatus
 
@@ -84,7 +85,7 @@ def tasks(
 def task(query: Query, id_: str) -> Record:
     """The task whose id is, or alone begins with, `id_`: with `activity`, `runs`, `verdicts`, its agent's `calls` by
     tool as [all, failed], how many were `denied`, those in flight (`running`), and how many `files` they read, wrote
-    and edited.
+    and edited; and what it `spent` by its transcripts.
 
     Raises NoSuchTask.
     """
@@ -113,6 +114,7 @@ def task(query: Query, id_: str) -> Record:
         "calls": {tool: (count, failed) for tool, count, failed in calls},
         "denied": denied[0][0],
         "running": records(CALL_FIELDS, running),
+        "spent": spent(query, "task", key["task"]),
         "files": dict.fromkeys(map(str, FileAction), 0) | dict(map(tuple, files)),
     }
 
