@@ -152,11 +152,11 @@ class AnalyticsDB:
 
     def get_task_success_rate(self, days: float | None = 30) -> float | None:
         """Completed tasks as a part of those that completed or failed, 0 to 1; None: there are none."""
-        return self.get_task_stats(days)["success_rate"]
+        return tasks.success_rate(self._query, since=since(days=days))
 
     def get_task_failures(self, days: float | None = 30) -> dict[str, int]:
         """Failed tasks by reason, the most frequent first."""
-        return self.get_task_stats(days)["failures"]
+        return tasks.failures(self._query, since=since(days=days))
 
     # Money. Whole local days of `zone` (an IANA name; default: `costs.zone` of the config file), today included.
 

@@ -28,6 +28,9 @@ FROM tasks LEFT JOIN money USING (task_id) WHERE created_at >= :since
 """
 
 
+_ENDS = "SELECT status, failure, count(*) FROM tasks WHERE created_at >= :since GROUP BY status, failure"
+
+
 class Spread(TypedDict):
     """Seconds. Linear interpolation between the closest ranks."""
 
@@ -142,18 +145,38 @@ def task_groups(query: Query, by: By, *, since: int = 0) -> list[TaskGroup]:
     return sorted(rows, key=lambda one: (-one["tasks"], one["value"]))
 
 
+def success_rate(query: Query, *, since: int = 0) -> float | None:
+    """`TaskStats.success_rate`, without the rest."""
+    counts: Counter[str] = Counter()
+    for status, _, count in query(_ENDS, {"since": since}):
+        counts[status] += count
+    return _rate(counts)
+
+
+def failures(query: Query, *, since: int = 0) -> dict[str, int]:
+    """`TaskStats.failures`, without the rest."""
+    found = query(_ENDS, {"since": since})
+    return _most_first(
+        Counter({reason or "unknown": count for status, reason, count in found if status == TaskStatus.FAILED})
+    )
+
+
+def _rate(statuses: Counter[str]) -> float | None:
+    completed, failed = statuses[TaskStatus.COMPLETED], statuses[TaskStatus.FAILED]
+    return completed / (completed + failed) if completed + failed else None
+
+
 def _tasks(query: Query, since: int) -> list[_Task]:
     return [_Task(*row) for row in query(_TASKS, {"since": since})]
 
 
 def _stats(tasks: Sequence[_Task]) -> TaskStats:
     statuses = Counter(task.status for task in tasks)
-    completed, failed = statuses[TaskStatus.COMPLETED], statuses[TaskStatus.FAILED]
     merges = Counter(task.merge_state for task in tasks)
     return TaskStats(
         tasks=len(tasks),
         statuses={str(status): statuses[status] for status in TaskStatus},
-        success_rate=completed / (completed + failed) if completed + failed else None,
+        success_rate=_rate(statuses),
         failures=_most_first(Counter(task.failure or "unknown" for task in tasks if task.status == TaskStatus.FAILED)),
         duration_s=_spread(task.duration for task in tasks),
         running_s=_spread(task.running for task in tasks),

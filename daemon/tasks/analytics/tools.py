@@ -87,7 +87,7 @@ WITH span (grain, first, last) AS (VALUES {span})
 SELECT value, tool_name, sum(calls), sum(failures), sum(timed), sum(duration_sum) FROM (
     SELECT value, tool_name, calls, iif(error_category = '', 0, calls) AS failures, timed, duration_sum
     FROM span JOIN use_rollup AS r
-         ON r.dimension = :dimension AND r.grain = span.grain AND r.slot BETWEEN span.first AND span.last {chosen}
+         ON r.dimension = :dimension AND {slots} {chosen}
     UNION ALL
     SELECT value, tool_name, count(*), sum(success = 0), count(duration_ms), total(duration_ms)
     FROM (SELECT {value} AS value, tool_name, success, duration_ms
@@ -228,12 +228,14 @@ def _uses(query: Query, dimension: Dimension, since: int, value: str | None = No
     if dimension in DATED:
         since = settled(query, since, HOUR)
         start, slots = cover(since, None, COARSE_GRAINS)
+        within = "r.grain = span.grain AND r.slot BETWEEN span.first AND span.last"
     elif since:
         raise ValueError(f"the calls of a {dimension} are counted over all time, not since {since}")
     else:
         start, slots = 0, [(0, 0, 0)]
+        within = "r.grain = 0 AND r.slot = 0"  # not a range: the index goes on with the value
     statement = _USES.format(
-        span=span_clause(slots), value=_VALUES[dimension], unrolled=UNROLLED_CALLS,
+        span=span_clause(slots), slots=within, value=_VALUES[dimension], unrolled=UNROLLED_CALLS,
         chosen="" if value is None else "AND value = :value",
     )  # fmt: skip
     return query(statement, {"dimension": dimension, "since": since, "start": start, "value": value})
