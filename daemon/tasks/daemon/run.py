@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
-import stat
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ from tasks.accounting import follower as transcripts
 from tasks.accounting.follower import Follower
 from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
 from tasks.config import Settings
-from tasks.daemon import logs, signals
+from tasks.daemon import chores, logs, place, signals
 from tasks.daemon.lock import InstanceLock
 from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
 from tasks.enforcer import WorkflowEnforcer
-from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable, TasksError
+from tasks.errors import EXIT_FAILED, EXIT_OK, TasksError
 from tasks.git import Git, GitTracker, Merger, Worktrees
 from tasks.ingest import Ingest
 from tasks.install import hooks as recorder
@@ -47,12 +45,6 @@ POLL_INTERVAL = 2.0
 STALE_AFTER = 20.0
 #: Seconds that a last look at the spool may take, closing everything after it, and ending after a bug.
 STOP_TIMEOUT, CLOSE_TIMEOUT, CRASH_TIMEOUT = 10.0, 10.0, 4.0
-HOUSEKEEPING_INTERVAL = 3600.0
-#: Seconds between two rounds of pruning, and after one that failed.
-PRUNE_INTERVAL, PRUNE_RETRY = 900.0, 10.0
-BACKUP_INTERVAL = 86_400.0
-#: Open files asked for; agents, sockets and the spool need some.
-OPEN_FILES = 8192
 
 #: Set by the unit for the daemon's own safety; agents must not inherit it.
 _OWN_VARIABLES = ("PYTHONSAFEPATH",)
@@ -69,10 +61,10 @@ def run(settings: Settings, *, stop_agents: bool = False) -> int:
     logs.configure(settings.log)
     # What agents get: the files that they write are their user's, not ours.
     umask = os.umask(0o077)
-    _make_log_private()
+    place.make_log_private()
     for name in _OWN_VARIABLES:
         os.environ.pop(name, None)
-    _raise_open_files()
+    place.raise_open_files()
     # Not closed: that would wait for threads, which may hang, and the process ends now anyway.
     loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
@@ -120,11 +112,11 @@ class Daemon:
 
     async def run(self) -> None:
         settings = self._settings
-        _prepare_data_dir(settings.data_dir)
+        place.prepare_data_dir(settings.data_dir)
         async with contextlib.AsyncExitStack() as stack:
             lock = InstanceLock(settings.lock_file)
             stack.callback(lock.close)
-            with _running_marker(settings.data_dir / "running") as was_unclean:
+            with place.running_marker(settings.data_dir / "running") as was_unclean:
                 if was_unclean:
                     await asyncio.to_thread(restore_if_damaged, settings.database_file, settings.backup_dir)
                 await self._serve(stack)
@@ -179,18 +171,17 @@ class Daemon:
         stack.push_async_callback(dispatcher.stop)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
-        traces = self._traces(database, stack)
         await self._turn(
             {
-                **traces,
+                **self._traces(database, stack),
                 "doorbell": doorbell.run(),
                 "ingest": self._every("ingest", POLL_INTERVAL, ingest.step, self._wake),
                 "supervisor": self._every("supervisor", INTERVAL, supervisor.step),
                 "tasks": self._every("tasks", runner.INTERVAL, dispatcher.step, self._wake_dispatcher),
                 "transcripts": self._every("transcripts", transcripts.INTERVAL, follower.step, self._wake_follower),
-                "merges": self._retry_merges(dispatcher),
-                "housekeeping": self._housekeeping(database, quarantine),
-                "retention": self._prune(Pruner(settings, database)),
+                "merges": chores.retry_merges(dispatcher, settings.git.retry),
+                "housekeeping": chores.housekeeping(settings, database, quarantine),
+                "retention": chores.prune(Pruner(settings, database)),
                 "watchdog": self._feed_watchdog(database, ingest),
                 "stop": self._wait_for_stop(),
             }
@@ -266,24 +257,12 @@ class Daemon:
 
     def _traces(self, database: Database, stack: contextlib.AsyncExitStack) -> dict[str, Coroutine[Any, Any, None]]:
         """The loop that pushes traces, when a collector is configured."""
-        if not self._settings.otlp.endpoint:
+        settings = self._settings.otlp
+        if not settings.endpoint:
             return {}
-        pusher = Pusher(self._settings.otlp, database)
+        pusher = Pusher(settings, database)
         stack.callback(pusher.close)
-
-        async def push() -> None:
-            """Not under the watchdog: the collector is another's."""
-            while True:
-                await asyncio.sleep(self._settings.otlp.interval)
-                await pusher.step()
-
-        return {"traces": push()}
-
-    async def _retry_merges(self, dispatcher: Dispatcher) -> None:
-        """Not under the watchdog: git has a timeout of its own, and a longer one."""
-        while True:
-            await asyncio.sleep(self._settings.git.retry)
-            await dispatcher.retry_merges()
+        return {"traces": chores.push_traces(pusher, settings.interval)}
 
     async def _every(
         self,
@@ -323,32 +302,6 @@ class Daemon:
                 self._notifier.status(_summary(ingest))
             await asyncio.sleep(interval)
 
-    async def _housekeeping(self, database: Database, quarantine: Quarantine) -> None:
-        backups = self._settings.backup_dir
-        while True:
-            try:
-                await asyncio.to_thread(quarantine.trim)
-                await asyncio.to_thread(keep_reserve, database.path)
-                newest = max((path.stat().st_mtime for path in backups.glob("tasks-*-nightly.db")), default=0.0)
-                if not 0 <= time.time() - newest <= BACKUP_INTERVAL:  # a clock that was wrong must not stop backups
-                    await database.backup("nightly", keep=self._settings.database.backups)
-                await database.checkpoint()
-            except (TasksError, OSError) as error:
-                # A full disk is reported by the ingester; housekeeping tries again in an hour.
-                log.warning("housekeeping failed error=%s", error)
-            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-
-    async def _prune(self, pruner: Pruner) -> None:
-        """Not under the watchdog: a year's backlog takes its time, in steps that nobody waits for."""
-        while True:
-            try:
-                await pruner.run()
-                interval = PRUNE_INTERVAL
-            except (TasksError, OSError) as error:
-                log.warning("pruning failed, it goes on later error=%s", error)
-                interval = PRUNE_RETRY
-            await asyncio.sleep(interval)
-
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()
         raise _Stopped
@@ -379,40 +332,3 @@ def _summary(ingest: Ingest) -> str:
     health = ingest.health
     state = f"waiting: {health.degraded}" if health.degraded else "ok"
     return f"{state}, {health.events_total} events, backlog {health.usage.files}"
-
-
-def _prepare_data_dir(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = path.stat()
-        if state.st_uid != os.geteuid():
-            raise StoreUnavailable(
-                f"{path} belongs to user {state.st_uid}; set TASKSD_DATA_DIR to a directory of your own"
-            )
-        if state.st_mode & 0o077:
-            path.chmod(0o700)
-    except OSError as error:
-        raise StoreUnavailable(f"cannot use the data directory {path}: {error}") from error
-
-
-@contextlib.contextmanager
-def _running_marker(path: Path) -> Iterator[bool]:
-    """Yields whether the marker was left by a daemon that did not stop cleanly."""
-    was_unclean = path.exists()
-    path.touch(mode=0o600)
-    yield was_unclean
-    path.unlink(missing_ok=True)
-
-
-def _make_log_private() -> None:
-    """A service manager that opens a file for our log makes it readable by others."""
-    state = os.fstat(2)
-    if stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_mode & 0o077:
-        os.fchmod(2, 0o600)
-
-
-def _raise_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
