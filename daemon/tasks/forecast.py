@@ -44,15 +44,15 @@ class Projection:
     method: str
 
 
-def burn_rate(daily: Sequence[tuple[date, float]], today: date) -> float:
+def burn_rate(daily: Sequence[tuple[date, float]], today: date, *, elapsed: float = 0.5) -> float:
     """What an ordinary day costs at present: the mean of the days before `today`, at most 56, recent ones counting more.
 
-    Without any day before `today`, what today has cost so far.
+    Without any day before `today`, the pace of today, of which the share `elapsed` is over.
     """
     past = _past(daily, today)
     if any(value for _, value in past):
         return _Model(past, today).level_now
-    return math.fsum(value for day, value in daily if day == today)
+    return _pace(math.fsum(value for day, value in daily if day == today), elapsed)
 
 
 def project(
@@ -119,11 +119,14 @@ def _past(daily: Sequence[tuple[date, float]], today: date) -> list[tuple[date, 
 
 def _from_today(spent: float, so_far: float, days: int, elapsed: float) -> Projection:
     """Without any day that is over: on at the pace of today, and anything from nothing to four times that."""
-    pace = so_far / max(elapsed, 0.25)
+    pace = _pace(so_far, elapsed)
     left = pace * max(days - elapsed, 0.0)
-    return Projection(
-        spent, spent + left, spent, spent + 4 * left, so_far, "the pace of today: there is no earlier day"
-    )
+    return Projection(spent, spent + left, spent, spent + 4 * left, pace, "the pace of today: there is no earlier day")
+
+
+def _pace(so_far: float, elapsed: float) -> float:
+    """What a whole day costs of which that is over; the first hours are not taken for the rest."""
+    return so_far / max(elapsed, 0.25)
 
 
 class _Model:

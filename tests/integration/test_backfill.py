@@ -5,11 +5,13 @@ import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -315,7 +317,10 @@ def test_the_command_says_what_it_found(
     assert f"{corpus[1].files} files, {corpus[1].files} with something new" in out
     assert f"{corpus[1].messages:,} messages added" in out
     assert "without a price" in out
-    assert "tasksd costs" in out
+    first = date.fromisoformat(min(corpus[1].by_day))
+    length = (datetime.now(UTC).date() - first).days
+    assert re.findall(r"tasksd costs --since (\S+?)`", out) == [first.isoformat()] * 2, "older than costs shows unasked"
+    assert int(re.findall(r"tasksd stats tools --days (\d+)`", out)[0]) in (length, length + 1, length + 2)
     assert err == ""
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["messages"] == 0

@@ -234,6 +234,24 @@ def test_what_is_missing_for_a_price_is_named_until_nothing_is(tmp_path_factory:
     assert line.endswith("1 message (model (no name))")
 
 
+def test_whoever_puts_history_at_new_prices_is_told_that_the_daemon_has_the_old_ones(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    home = Home(tmp_path_factory.mktemp("r"))
+    spend(home)
+    config = home.folder / ".config/tasksd/config.toml"
+    config.parent.mkdir(parents=True)
+    home.start()
+    for price, again in ((1, False), (2, True)):
+        config.write_text(f'[prices.models."=odd"]\ninput = {price}\noutput = 2\n')
+        assert "restart it" not in home.run("costs", "reprice", "--dry-run").stderr
+        if again:
+            assert home.stop() == 0
+        said = home.run("costs", "reprice").stderr
+        assert ("restart it" in said) is not again, "nothing has old prices where no daemon runs"
+        assert "restart it" not in home.run("costs", "reprice").stderr, "nothing changed"
+
+
 def test_the_environment_of_the_command_chooses_the_zone(busy: Home) -> None:
     for arguments, zone in (([], "Asia/Kathmandu"), (["--by", "model"], "Asia/Kathmandu"), (["--zone", "UTC"], "UTC")):
         done = busy.run("costs", "--json", *arguments, TASKSD_COSTS_ZONE="Asia/Kathmandu")

@@ -141,8 +141,9 @@ def test_every_dataset_can_be_read_from_what_the_library_stored(tmp_path: Path) 
         (("calls", "--format", "parquet"), b"--output is needed"),
         (("calls", "--since", "yesterday-ish"), b"no date or time"),
         (("nothing",), b"is not one of"),
+        (("calls", "--since", "2026-11-02", "--until", "2026-11-01"), b"later than --since"),
     ],
-    ids=["several on stdout", "parquet on stdout", "no date", "no dataset"],
+    ids=["several on stdout", "parquet on stdout", "no date", "no dataset", "no span"],
 )
 def test_wrong_usage_is_explained(data_dir: Path, arguments: tuple[str, ...], word: bytes) -> None:
     done = export(data_dir, *arguments)

@@ -328,7 +328,7 @@ class TestCommand:
     def test_people_see_the_models_that_change_and_those_without_a_price(self, data_dir: Path) -> None:
         text = run(data_dir, "--dry-run")
         lines = text.splitlines()
-        assert lines[0].split()[:3] == ["MODEL", "MESSAGES", "CHANGED"]
+        assert lines[0].split()[:3] == ["model", "messages", "changed"]
         assert any(line.startswith("claude-opus-5 ") for line in lines)
         assert not any(line.startswith("claude-haiku-4-5 ") for line in lines)
         assert "would change: $" in text

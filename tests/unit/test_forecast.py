@@ -157,6 +157,7 @@ class TestLittleHistory:
         assert (made.spent, made.low) == (6.0, 6.0)
         assert made.estimate == pytest.approx(6 + 12 * 20.5)
         assert made.high > 2 * made.estimate
+        assert made.burn_per_day == 12
         assert "today" in made.method
 
     def test_without_anything_it_is_nothing(self) -> None:
@@ -198,7 +199,7 @@ def test_it_is_finite_and_never_below_what_is_spent(
     made = project(daily, day, day + timedelta(days=ahead), elapsed=elapsed)
     assert 0 <= made.spent <= made.low <= made.estimate <= made.high < math.inf
     assert 0 <= made.burn_per_day < math.inf
-    assert made.burn_per_day == burn_rate(daily, day)
+    assert made.burn_per_day == burn_rate(daily, day, elapsed=elapsed)
 
 
 @given(values=st.lists(st.floats(0, 100), min_size=1, max_size=60), seed=st.integers(0, 99))

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
 from tasks import config
 from tasks.cli.app import say
 from tasks.cli.text import count, emit, printable, size, span
-from tasks.errors import EXIT_FAILED, EXIT_OK
+from tasks.errors import EXIT_FAILED, EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
     from tasks.accounting.backfill import Backfilled, Progress
 
+#: Days that `tasksd costs` shows unasked.
+_SHOWN = 30
 #: Models without a price that are named.
 _NAMED = 5
 _PICODOLLARS = 10**12
@@ -50,7 +53,7 @@ def backfill(data_dir: str | None, since: int | None, as_json: bool) -> int:
     if as_json:
         emit(json.dumps(_document(found), indent=2) + "\n")
     else:
-        for line in _summary(found):
+        for line in _summary(found, _where_to_look(settings)):
             emit(line + "\n")
     for path, reason in found.skipped:
         say(f"left out {path}: {reason}")
@@ -83,7 +86,29 @@ def _bar() -> "Iterator[Callable[[Progress], None] | None]":
         yield show
 
 
-def _summary(found: "Backfilled") -> Iterator[str]:
+def _where_to_look(settings: config.Settings) -> tuple[str, str]:
+    """What shows all that is stored: its money, and its calls."""
+    from tasks.analytics import days
+    from tasks.analytics.span import now_ms
+    from tasks.cli import offline
+
+    with offline.reading(settings) as reader:
+        first = reader.query("SELECT min(timestamp) FROM messages")[0][0]
+    if first is None:
+        return "tasksd costs", "tasksd stats tools"
+    try:
+        zone = days.chosen_zone(None, settings.costs.zone)
+    except ConfigError:
+        zone = ZoneInfo("UTC")  # `tasksd costs` says what is wrong
+    since, today = days.today(zone, first), days.today(zone, now_ms())
+    length = (today - since).days + 1
+    return (
+        f"tasksd costs --since {since}" if _SHOWN < length <= days.MOST_DAYS else "tasksd costs",
+        f"tasksd stats tools --days {min(max(length, 7), days.MOST_DAYS)}",
+    )
+
+
+def _summary(found: "Backfilled", where: tuple[str, str]) -> Iterator[str]:
     if not found.files and not found.skipped:
         folder = printable(str(found.projects))
         yield f"No transcripts in {folder}: is that where the client keeps them? ([transcripts] projects)"
@@ -104,10 +129,10 @@ def _summary(found: "Backfilled") -> Iterator[str]:
         more = f", {len(found.unpriced) - _NAMED} more" if len(found.unpriced) > _NAMED else ""
         yield (
             f"{count(found.unpriced.total(), 'message')} without a price, not in that sum: {', '.join(names)}{more}; "
-            "give them one in the config ([prices.models], [prices.multipliers]), then run `tasksd costs reprice`"
+            f"`{where[0]}` says what to add to the config before `tasksd costs reprice`"
         )
     if found.messages:
-        yield "See `tasksd costs` and `tasksd stats tools`"
+        yield f"See `{where[0]}` and `{where[1]}`"
 
 
 def _document(found: "Backfilled") -> dict[str, Any]:

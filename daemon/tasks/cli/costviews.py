@@ -46,7 +46,9 @@ def overview(answer: Record, _: int) -> list[Block]:
     _add_unpriced(facts, [one["model"] for one in answer["unpriced_models"]], answer)
     facts.add("", Cell(f"days of {answer['zone']}; {_NOTE}", FAINT))
     if not answer["total"]["messages"]:
-        facts.add("", "no messages yet: `tasksd backfill` reads the transcripts that are already there")
+        facts.add(
+            "", "no messages in these days: look further back with --days, or read what is there with `tasksd backfill`"
+        )
         return [facts]
     return [facts, _days(answer["daily"]), _models(answer)]
 
@@ -106,6 +108,8 @@ def short_number(value: int) -> str:
 
 
 def _projected(one: Record) -> str:
+    if not one["high"]:
+        return "none: nothing with a price was spent in the last 90 days"
     return (
         f"{least(one)}{dollars(one['estimate'])} by {one['until']} ({one['coverage']:.0%} sure: {dollars(one['low'])} to "
         f"{dollars(one['high'])}), {dollars(one['burn_per_day'])} a day: {one['method']}"
@@ -122,6 +126,8 @@ def _add_drift(facts: Facts, one: Record) -> None:
         return
     drift = one["drift"]
     how = "" if drift is None else f", {abs(drift):.1f} % {'above' if drift >= 0 else 'below'} it"
+    if drift is not None and abs(drift) < 0.05:
+        how = ", the same"
     over = count(one["compared"], "task")
     facts.add("client's own", f"{dollars(one['reported'])}; ours {dollars(one['ours'])}{how}, over {over}")
     if one["beyond_limit"]:
@@ -168,7 +174,7 @@ def _days(daily: Sequence[Record]) -> Table:
 def _models(answer: Record) -> Table:
     columns = [
         Column("model", flexible=True, room=20), Column("cost", right=True), Column("share", right=True, optional=True),
-        Column("messages", right=True, optional=True), *(Column(name, right=True) for name, _ in _TOKENS),
+        Column("messages", right=True, optional=True), *(Column(name, right=True, optional=True) for name, _ in _TOKENS),
     ]  # fmt: skip
     table = Table("", columns, "")
     rows = [(one["model"], one, _share(one)) for one in answer["models"][:_MODELS]]

@@ -55,6 +55,8 @@ def export(
     chosen = [DATASETS[name] for name in datasets or DATASETS]
     if output is None and (len(chosen) > 1 or kind == "parquet"):
         raise click.UsageError("--output is needed: a folder for several datasets, a file for Parquet")
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--until has to be later than --since: it is where the span ends")
     settings = asking.settings_for(data_dir)
     with offline.reading(settings) as reader:
         if output is None:

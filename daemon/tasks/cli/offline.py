@@ -169,7 +169,9 @@ def _from_file(question: Question, reader: Reader) -> Any:
 def reading(settings: Settings) -> Iterator[Reader]:
     _require_access(settings)
     if not settings.database_file.exists():
-        raise DaemonNotRunning(f"no daemon runs and {settings.database_file} does not exist yet: start `tasksd up`")
+        raise DaemonNotRunning(
+            f"no daemon runs and {settings.database_file} does not exist yet: start `tasksd up`, or run `tasksd backfill`"
+        )
     reader = Reader(settings.database_file)
     try:
         yield reader

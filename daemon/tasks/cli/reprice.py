@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tasks import config
+from tasks.cli import asking
 from tasks.cli.app import say
 from tasks.cli.text import count, emit, printable
-from tasks.errors import EXIT_OK, ConfigError, StoreUnavailable
+from tasks.errors import EXIT_OK, ApiError, ConfigError, DaemonNotRunning, StoreUnavailable
 
 if TYPE_CHECKING:
     from tasks.accounting.reprice import Repriced
 
 _PICODOLLARS = 10**12
-_HEADINGS = ("MODEL", "MESSAGES", "CHANGED", "BEFORE", "AFTER", "NEWLY PRICED", "NEWLY UNPRICED")
+_HEADINGS = ("model", "messages", "changed", "before", "after", "newly priced", "newly unpriced")
 
 
 def _moment(context: click.Context, option: click.Parameter, given: str | None) -> int | None:
@@ -68,7 +69,17 @@ def reprice(data_dir: str | None, since: int | None, dry_run: bool, as_json: boo
         finally:
             store.close()
     emit(json.dumps(_document(found, since, dry_run), indent=2) + "\n" if as_json else _text(found, dry_run))
+    if not dry_run and any(one.changed for one in found) and _daemon_runs(settings):
+        say("the daemon that runs puts new messages at the prices it was started with: restart it")
     return EXIT_OK
+
+
+def _daemon_runs(settings: config.Settings) -> bool:
+    try:
+        asking.client_for(settings).fetch("/v1/status")
+    except (DaemonNotRunning, ApiError):
+        return False
+    return True
 
 
 def _text(found: "Sequence[Repriced]", dry_run: bool) -> str:
@@ -88,8 +99,9 @@ def _text(found: "Sequence[Repriced]", dry_run: bool) -> str:
     )
     if left := sum(one.unpriced + one.newly_unpriced for one in found):
         names = [printable(one.model or "(no name)") for one in found if one.unpriced + one.newly_unpriced]
-        more = f", {len(names) - 5} more" if len(names) > 5 else ""
-        lines.append(f"{count(left, 'message')} without a price, not in these sums: {', '.join(names[:5])}{more}")
+        named = ", ".join(names[:5]) + (f", {len(names) - 5} more" if len(names) > 5 else "")
+        what_to_do = "`tasksd costs` says what to add to the config"
+        lines.append(f"{count(left, 'message')} without a price, not in these sums: {named}; {what_to_do}")
     return "\n".join(lines) + "\n"
 
 

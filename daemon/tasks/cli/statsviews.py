@@ -48,7 +48,7 @@ def durations(answer: Sequence[Record], span_words: str) -> list[Block]:
     names = list(answer[0]["percentiles"]) if answer else []
     columns = [
         Column("tool", flexible=True, room=16), Column("timed", right=True), Column("average", right=True),
-        *(Column(_ordinal(one), right=True) for one in names), Column("longest", right=True, optional=True),
+        *(Column(_ordinal(one), right=True, optional=True) for one in names), Column("longest", right=True, optional=True),
     ]  # fmt: skip
     table = Table("", columns, f"no timed calls in {span_words}")
     for one in answer:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 _TRENDS = {"new": BAD, "rising": BAD, "falling": GOOD}
+#: What a task is named by that was handed over without one.
+_UNSAID = {"model": "(default)"}
 #: Days of a sparkline.
 _DAYS = 30
 
@@ -32,7 +34,7 @@ def errors(answer: Record, span_words: str, now: int) -> list[Block]:
     facts.add("failed", Cell(f"{total:,}", STRONG), f" of {count(calls, 'call')} ({percent(total / max(calls, 1))})")
     table = Table("", [Column("category"), Column("calls", right=True), Column("", optional=True)], "")
     for category, number in answer["categories"].items():
-        table.add(words(category), f"{number:,}", Cell(bar(number / total, WIDTH), FAINT))
+        table.add(category, f"{number:,}", Cell(bar(number / total, WIDTH), FAINT))
     return [facts, table, *kinds(answer["kinds"], span_words, now)]
 
 
@@ -46,7 +48,7 @@ def kinds(answer: Sequence[Record], span_words: str, now: int) -> list[Block]:
     for one in answer:
         table.add(
             f"{one['calls']:,}", percent(one["share"]), Cell(one["trend"], _TRENDS.get(one["trend"], "")),
-            Cell(sparkline(one["daily"][-_DAYS:]), FAINT), one["tool_name"], words(one["error_category"]),
+            Cell(sparkline(one["daily"][-_DAYS:]), FAINT), one["tool_name"], one["error_category"],
             one["message"] or Cell(f"(not stored) {one['fingerprint']}", FAINT), when(one["first_seen"], now),
             when(one["last_seen"], now),
         )  # fmt: skip
@@ -61,8 +63,8 @@ def rates(answer: Sequence[Record], dimension: str, span_words: str) -> list[Blo
     table = Table("", columns, f"no {'failed ' * (dimension == 'category')}calls in {span_words}")
     for one in answer:
         table.add(
-            name(words(one["value"]) if dimension == "category" else one["value"], dimension), f"{one['calls']:,}",
-            f"{one['failures']:,}", Cell(percent(one["rate"]), _failing(one["rate"])), percent(one["share"]),
+            name(one["value"], dimension), f"{one['calls']:,}", f"{one['failures']:,}",
+            Cell(percent(one["rate"]), _failing(one["rate"])), percent(one["share"]),
             Cell(bar(one["share"], WIDTH), FAINT),
         )  # fmt: skip
     return [table]
@@ -121,8 +123,10 @@ def _add_money(facts: Facts, answer: Record) -> None:
         "lost", f"{dollars(answer['failed_usd'])} on failed tasks, {dollars(answer['stopped_usd'])} on stopped ones"
     )
     if answer["cost_per_merged_usd"] is not None:
-        own = "" if answer["merged_task_usd"] is None else f", {dollars(answer['merged_task_usd'])} of them its own"
-        facts.add("per merge", f"{_cost(answer, 'cost_per_merged_usd')} for each merged task{own}")
+        own = (
+            "" if answer["merged_task_usd"] is None else f"; on such a task itself {dollars(answer['merged_task_usd'])}"
+        )
+        facts.add("per merge", f"{_cost(answer, 'cost_per_merged_usd')} on all tasks for each merged one{own}")
 
 
 def task_groups(answer: Sequence[Record], dimension: str, span_words: str) -> list[Block]:
@@ -137,7 +141,7 @@ def task_groups(answer: Sequence[Record], dimension: str, span_words: str) -> li
     for one in answer:
         duration = one["duration_s"]
         table.add(
-            Cell(one["value"]) if one["value"] else Cell("(none)", FAINT), f"{one['tasks']:,}",
+            Cell(one["value"]) if one["value"] else Cell(_UNSAID.get(dimension, "(none)"), FAINT), f"{one['tasks']:,}",
             Cell(bar(one["tasks"] / most, WIDTH), FAINT), _rate(one["success_rate"]), f"{one['statuses']['failed']:,}",
             _seconds(duration["p50"]) if duration else "-", f"{one['retries']:,}", f"{one['merged']:,}",
             _cost(one, "cost_usd"), dollars(one["failed_usd"] + one["stopped_usd"]),
@@ -170,5 +174,5 @@ def _seconds(value: float) -> str:
 
 
 def _named(counts: Mapping[str, int], most: int) -> str:
-    named = [f"{words(one)} {number:,}" for one, number in list(counts.items())[:most]]
+    named = [f"{one} {number:,}" for one, number in list(counts.items())[:most]]
     return ", ".join(named + ["…"] * (len(counts) > most)) or "-"
