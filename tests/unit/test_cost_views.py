@@ -4,7 +4,8 @@ import io
 from typing import Any
 
 from rich.console import Console
-from tasks.cli import costviews, plain, styled
+from tasks.cli import costviews, plain, styled, workviews
+from tasks.cli.page import Block
 
 NOTHING = {
     "cost": 0.0, "messages": 0, "unpriced": 0, "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0,
@@ -40,6 +41,13 @@ def _plain(answer: dict[str, Any]) -> str:
     return plain.render(costviews.overview(answer, 0))
 
 
+def _narrow(page: list[Block]) -> str:
+    target = io.StringIO()
+    console = Console(file=target, width=60, force_terminal=True, highlight=False, markup=False, color_system=None)
+    console.print(styled.page(page, 60))
+    return target.getvalue()
+
+
 def _line(text: str, label: str) -> str:
     return next(line for line in text.splitlines() if line.startswith(label)).removeprefix(label).strip()
 
@@ -70,11 +78,21 @@ def test_two_figures_that_are_the_same_are_said_to_be() -> None:
 
 
 def test_on_a_narrow_terminal_no_figure_is_cut_and_models_can_be_told_apart() -> None:
-    target = io.StringIO()
-    console = Console(file=target, width=60, force_terminal=True, highlight=False, markup=False, color_system=None)
-    console.print(styled.page(costviews.overview(_answer(SOME), 0), 60))
-    table = target.getvalue()[target.getvalue().index("model") :]
+    shown = _narrow(costviews.overview(_answer(SOME), 0))
+    table = shown[shown.index("model") :]
     assert table.count("$1,234.50") == 3
     for name in NAMES:
         assert name[:18] in table
     assert "…" not in "".join(line[30:] for line in table.splitlines())
+
+
+def test_on_a_narrow_terminal_models_that_fail_can_be_told_apart() -> None:
+    rates = [{"value": name, "calls": 716, "failures": 44, "rate": 0.06, "share": 0.35} for name in NAMES]
+    shown = _narrow(workviews.rates(rates, "model", "7 days"))
+    for name in NAMES:
+        assert name[:18] in shown
+
+
+def test_categories_are_named_as_options_take_them() -> None:
+    rates = [{"value": "file_not_found", "calls": 716, "failures": 44, "rate": 0.06, "share": 1.0}]
+    assert "file_not_found" in plain.render(workviews.rates(rates, "category", "7 days"))

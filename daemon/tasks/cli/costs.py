@@ -55,7 +55,9 @@ def _day(_: click.Context, option: click.Parameter, value: str | None) -> str | 
 @click.option(
     "--zone", metavar="NAME", help="Days of this IANA zone (default: costs.zone of the config, or the machine's)."
 )
-@click.option("--limit", type=click.IntRange(1, MOST_DAYS), help=f"Rows of --by (default: {questions.LIMIT}).")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST_DAYS), help=f"Rows of --by (default: {questions.LIMIT}; days are all shown)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Exactly the API's JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="The rows of --by, else the days, for a spreadsheet.")
 @click.pass_context

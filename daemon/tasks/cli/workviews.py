@@ -57,8 +57,8 @@ def kinds(answer: Sequence[Record], span_words: str, now: int) -> list[Block]:
 
 def rates(answer: Sequence[Record], dimension: str, span_words: str) -> list[Block]:
     columns = [
-        Column(words(dimension), flexible=True, room=16), Column("calls", right=True), Column("failed", right=True),
-        Column("rate", right=True), Column("of failures", right=True), Column("", optional=True),
+        Column(words(dimension), flexible=True, room=22), Column("calls", right=True), Column("failed", right=True),
+        Column("rate", right=True), Column("of failures", right=True, optional=True), Column("", optional=True),
     ]  # fmt: skip
     table = Table("", columns, f"no {'failed ' * (dimension == 'category')}calls in {span_words}")
     for one in answer:
