@@ -335,3 +335,20 @@ def test_a_folder_without_transcripts_is_said_to_be_one(
     assert found == Backfilled(tmp_path / "nothing", seconds=found.seconds)
     assert run(["--data-dir", str(settings.data_dir), "backfill"]) == 0
     assert f"No transcripts in {tmp_path / 'nothing'}" in capfd.readouterr().out
+
+
+def test_calls_that_hooks_may_still_report_are_told(
+    tmp_path: Path, settings_for: Callable[..., Settings], capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorded = next((Path(__file__).parents[1] / "data/transcripts/t_simple/projects").rglob("*.jsonl"))
+    fresh = tmp_path / "projects/-p" / recorded.name
+    fresh.parent.mkdir(parents=True)
+    fresh.write_bytes(recorded.read_bytes())
+    settings = settings_for(tmp_path / "projects")
+    assert run(["--data-dir", str(settings.data_dir), "backfill"]) == 0
+    assert "1 tool call of the last minutes left to hooks" in capfd.readouterr().out
+    os.utime(fresh, (1, 1))
+    assert run(["--data-dir", str(tmp_path / "other"), "backfill"]) == 0
+    out = capfd.readouterr().out
+    assert "1 tool call added" in out
+    assert "left to hooks" not in out

@@ -161,3 +161,13 @@ def test_without_a_database_there_is_a_clear_error(tmp_path: Path) -> None:
     done = export(tmp_path / "none", "calls")
     assert done.returncode == 69
     assert b"tasksd up" in done.stderr
+
+
+def test_tasks_name_their_priority_and_their_times(tmp_path: Path) -> None:
+    database = SyncDatabase(tmp_path / "tasks.db")
+    task = "INSERT INTO tasks (task_id, user_id, description, priority, created_at) VALUES (?, 1, 'd', ?, 0)"
+    database.apply([Write(task, [("aaaaaa", 0), ("bbbbbb", 1), ("cccccc", 2)])])
+    database.close()
+    lines = [json.loads(line) for line in export(tmp_path, "tasks").stdout.splitlines()]
+    assert [line["priority"] for line in lines] == ["high", "normal", "low"]
+    assert lines[0]["created_at"] == "1970-01-01T00:00:00.000Z"

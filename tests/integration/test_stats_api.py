@@ -138,3 +138,17 @@ async def test_every_answer_has_its_type_in_the_description_of_the_api(service: 
         operation = paths[f"/v1/stats/{name}"]["get"]
         assert operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert operation["description"]
+
+
+async def test_a_session_is_found_by_its_beginning_and_an_unknown_one_is_told(service: Service, tmp_path: Path) -> None:
+    record(tmp_path)
+    whole = SESSIONS[0]
+    unique = next(
+        whole[:n] for n in range(1, len(whole) + 1) if sum(one.startswith(whole[:n]) for one in SESSIONS) == 1
+    )
+    for what in ("files", "agents"):
+        by_beginning = (await service.ask(f"/v1/stats/{what}/session/{unique}")).json()
+        assert by_beginning == (await service.ask(f"/v1/stats/{what}/session/{whole}")).json()
+        for unknown in ("no-such", "%25"):
+            answer = await service.ask(f"/v1/stats/{what}/session/{unknown}")
+            assert (answer.status, "no session has the id" in answer.json()["detail"]) == (404, True)

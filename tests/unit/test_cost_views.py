@@ -96,3 +96,12 @@ def test_on_a_narrow_terminal_models_that_fail_can_be_told_apart() -> None:
 def test_categories_are_named_as_options_take_them() -> None:
     rates = [{"value": "file_not_found", "calls": 716, "failures": 44, "rate": 0.06, "share": 1.0}]
     assert "file_not_found" in plain.render(workviews.rates(rates, "category", "7 days"))
+
+
+def test_days_before_the_first_use_are_left_out_but_for_a_week() -> None:
+    days = [{"date": f"2026-11-{day:02}", "tasks": 0, **(SOME if day == 22 else NOTHING)} for day in range(1, 23)]
+    said = _plain(_answer(SOME, daily=days))
+    assert [day for day in range(1, 23) if f"2026-11-{day:02} " in said] == list(range(16, 23))
+    days[2] |= {"tasks": 1}
+    said = _plain(_answer(SOME, daily=days))
+    assert [day for day in range(1, 23) if f"2026-11-{day:02} " in said] == list(range(3, 23))

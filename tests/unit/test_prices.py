@@ -5,12 +5,13 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks.config import PriceSettings
+from tasks.config import PriceSettings, load
 from tasks.errors import ConfigError
 from tasks.prices import PriceBook, Rate, cost
 
@@ -385,3 +386,11 @@ def test_the_tokens_of_a_recorded_run_cost_what_the_client_said() -> None:
         "web_searches": 0,
     }
     assert cost(rate, **usage) == 10_137_000_000 == round(0.010137 * 1e12)
+
+
+def test_a_wrong_price_is_told_with_its_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[prices.models."x"]\ninput = 1\n')
+    settings = load(data_dir=tmp_path, environ={"TASKSD_CONFIG": str(config), "HOME": str(tmp_path)})
+    with pytest.raises(ConfigError, match=rf"{config}: prices\.models"):
+        PriceBook.of(settings)

@@ -61,6 +61,8 @@ class Backfilled:
     #: tool calls that hooks had reported, that were added, and that no answer came to
     calls_seen: int = 0
     calls_added: int = 0
+    #: of calls with a result: those that hooks have some more time to report
+    calls_waiting: int = 0
     calls_unanswered: int = 0
     #: model → new messages without a price
     unpriced: Counter[str] = field(default_factory=Counter)
@@ -116,7 +118,7 @@ class _Run:
         self.found = found
         self._store = store
         self._progress = progress
-        self._book = PriceBook(settings.prices)
+        self._book = PriceBook.of(settings)
         # Loads the price list before others wait for a transaction.
         self._book.rate("claude", time.time_ns() // 1_000_000)
         self._redactor = Redactor(config.secret_key(settings), settings.privacy.level)
@@ -144,6 +146,8 @@ class _Run:
             self._read_all([(file, self._rank(file)) for file in again])
         self.found.skipped += [(file.path, "another process reads it all the time") for file in self._again]
         self._reconcile()
+        waiting = "SELECT count(*) FROM expected_calls WHERE answered_at IS NOT NULL"
+        self.found.calls_waiting = self._store.query(waiting)[0][0]
         while self._store.transaction(settle_contexts):
             pass
 

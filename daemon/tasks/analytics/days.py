@@ -112,7 +112,9 @@ def period(
     if not _FIRST <= last <= _LAST:
         raise ValueError(f"until = {last}: a day from {_FIRST} to {_LAST} is needed")
     first = max(last - timedelta(days=(days or 30) - 1), _FIRST) if since is None else since
-    if not _FIRST <= first <= last:
+    if first > last:
+        raise ValueError(f"since = {first} is later than until = {last}")
+    if first < _FIRST:
         raise ValueError(f"since = {first}: a day from {_FIRST} to {last} is needed")
     if (last - first).days >= MOST_DAYS:
         raise ValueError(f"since = {first}: that is more than {MOST_DAYS} days before {last}")

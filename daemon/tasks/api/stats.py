@@ -2,19 +2,22 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import BaseModel
 
+from tasks import history
 from tasks.analytics import agents, files, tools
 from tasks.analytics.agents import StateTime
 from tasks.analytics.files import ContendedFile, FileUse, SessionFile
 from tasks.analytics.tools import Dimension, ToolDurations, ToolUse, UseStats, ValueUse
 from tasks.api.access import Ctx
+from tasks.api.context import Context
 from tasks.api.span import Since
 
 router = APIRouter(prefix="/stats", tags=["statistics"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+SessionId = Annotated[str, Path(max_length=256)]
 Name = Annotated[str | None, Query(max_length=256)]
 Project = Annotated[str | None, Query(max_length=4096, description="only files in this folder")]
 
@@ -119,9 +122,11 @@ async def read_contended_files(
 
 
 @router.get("/files/session/{session_uuid}")
-async def read_session_files(ctx: Ctx, session_uuid: str, limit: Limit = 50) -> list[SessionFile]:
-    """What the agents of a session did with which files, over all time; the most accessed first."""
-    return await ctx.database.read(lambda reader: files.session_files(reader.query, session_uuid, limit=limit))
+async def read_session_files(ctx: Ctx, session_uuid: SessionId, limit: Limit = 50) -> list[SessionFile]:
+    """What the agents of a session did with which files, over all time; the most accessed first. A unique beginning of the
+    id will do."""
+    whole = await _whole(ctx, session_uuid)
+    return await ctx.database.read(lambda reader: files.session_files(reader.query, whole, limit=limit))
 
 
 @router.get("/agents")
@@ -133,6 +138,15 @@ async def read_agents(ctx: Ctx, since: Since) -> AgentStats:
 
 
 @router.get("/agents/session/{session_uuid}")
-async def read_session_time(ctx: Ctx, session_uuid: str) -> dict[str, StateTime]:
-    """How long the main agent of a session was in which state, as far as its changes of status are still stored."""
-    return await ctx.database.read(lambda reader: agents.session_time(reader.query, session_uuid))
+async def read_session_time(ctx: Ctx, session_uuid: SessionId) -> dict[str, StateTime]:
+    """How long the main agent of a session was in which state, as far as its changes of status are still stored. A unique
+    beginning of the id will do."""
+    whole = await _whole(ctx, session_uuid)
+    return await ctx.database.read(lambda reader: agents.session_time(reader.query, whole))
+
+
+async def _whole(ctx: Context, session_uuid: str) -> str:
+    try:
+        return await ctx.database.read(lambda reader: history.whole_session_id(reader.query, session_uuid))
+    except history.NoSuchSession as error:
+        raise HTTPException(404, str(error)) from error

@@ -122,6 +122,11 @@ def _summary(found: "Backfilled", where: tuple[str, str]) -> Iterator[str]:
         f"${found.cost / _PICODOLLARS:,.2f}"
     )
     yield f"{count(found.calls_added, 'tool call')} added that no hook had reported, {found.calls_seen:,} matched"
+    if found.calls_waiting:
+        yield (
+            f"{count(found.calls_waiting, 'tool call')} of the last minutes left to hooks for a while; what they do not "
+            "report, a running daemon adds, or the next backfill"
+        )
     if found.unpriced:
         names = [
             f"{printable(name or '(no name)')} ({number:,})" for name, number in found.unpriced.most_common(_NAMED)
@@ -150,6 +155,7 @@ def _document(found: "Backfilled") -> dict[str, Any]:
         "cost_usd": found.cost / _PICODOLLARS,
         "calls_added": found.calls_added,
         "calls_seen": found.calls_seen,
+        "calls_waiting": found.calls_waiting,
         "unpriced": dict(found.unpriced.most_common()),
         "skipped": [{"path": str(path), "reason": reason} for path, reason in found.skipped],
     }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Columns of a bar, models and days shown at a glance, and differences named.
 _BAR, _MODELS, _DAYS, _NAMED = 24, 8, 31, 3
+#: Days shown at least, however few had anything on.
+_WEEK = 7
 
 #: Four kinds of tokens with four prices: nowhere added up.
 _TOKENS = (
@@ -164,7 +166,9 @@ def _days(daily: Sequence[Record]) -> Table:
         Column("messages", right=True, optional=True), Column(""),
     ]  # fmt: skip
     table = Table("", columns, "")
-    shown = daily[-_DAYS:]
+    # From the first day with anything on; a week at least.
+    first = next((number for number, one in enumerate(daily) if one["messages"] or one["tasks"]), len(daily))
+    shown = daily[max(min(first, len(daily) - _WEEK), 0) :][-_DAYS:]
     top = max(one["cost"] for one in shown) or 1.0
     for one in shown:
         table.add(one["date"], _cost(one), one["tasks"], f"{one['messages']:,}", bar(one["cost"] / top, _BAR))

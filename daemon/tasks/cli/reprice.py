@@ -11,7 +11,7 @@ from tasks import config
 from tasks.cli import asking
 from tasks.cli.app import say
 from tasks.cli.text import count, emit, printable
-from tasks.errors import EXIT_OK, ApiError, ConfigError, DaemonNotRunning, StoreUnavailable
+from tasks.errors import EXIT_OK, ApiError, DaemonNotRunning, StoreUnavailable
 
 if TYPE_CHECKING:
     from tasks.accounting.reprice import Repriced
@@ -49,10 +49,7 @@ def reprice(data_dir: str | None, since: int | None, dry_run: bool, as_json: boo
         raise StoreUnavailable(
             f"{settings.database_file} does not exist yet: start `tasksd up`, or run `tasksd backfill`"
         )
-    try:
-        book = PriceBook(settings.prices)
-    except ConfigError as error:
-        raise ConfigError(f"{settings.config_file}: {error}") from error
+    book = PriceBook.of(settings)
     if dry_run:
         reader = Reader(settings.database_file)
         try:

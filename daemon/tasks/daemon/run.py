@@ -146,6 +146,7 @@ class Daemon:
             follower.stir_tasks()
 
         dispatcher = self._dispatcher(database, on_task)
+        pusher = self._pusher(database, stack)
         context = Context(
             settings,
             database,
@@ -173,7 +174,7 @@ class Daemon:
         self._notifier.ready("ready")
         await self._turn(
             {
-                **self._traces(database, stack),
+                **({"traces": chores.push_traces(pusher, settings.otlp.interval)} if pusher else {}),
                 "doorbell": doorbell.run(),
                 "ingest": self._every("ingest", POLL_INTERVAL, ingest.step, self._wake),
                 "supervisor": self._every("supervisor", INTERVAL, supervisor.step),
@@ -226,7 +227,7 @@ class Daemon:
             self._settings,
             database,
             self._redactor,
-            PriceBook(self._settings.prices),
+            PriceBook.of(self._settings),
             environ=dict(os.environ),
             wake=self._wake_follower.set,
             changed=stored.ring,
@@ -255,14 +256,13 @@ class Daemon:
         )
         return Dispatcher(parts, wake=self._wake_dispatcher.set)
 
-    def _traces(self, database: Database, stack: contextlib.AsyncExitStack) -> dict[str, Coroutine[Any, Any, None]]:
-        """The loop that pushes traces, when a collector is configured."""
-        settings = self._settings.otlp
-        if not settings.endpoint:
-            return {}
-        pusher = Pusher(settings, database)
+    def _pusher(self, database: Database, stack: contextlib.AsyncExitStack) -> Pusher | None:
+        """What pushes traces, when a collector is configured. Raises ConfigError when the extra for it is missing."""
+        if not self._settings.otlp.endpoint:
+            return None
+        pusher = Pusher(self._settings.otlp, database)
         stack.callback(pusher.close)
-        return {"traces": chores.push_traces(pusher, settings.interval)}
+        return pusher
 
     async def _every(
         self,

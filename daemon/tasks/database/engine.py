@@ -103,8 +103,10 @@ class Reader:
         try:
             self._connection = open_connection(path, "ro")
             self._connection.execute("PRAGMA query_only = ON")
-            self._connection.execute("PRAGMA cache_size = -16000")  # questions about all time read many pages twice
             self._connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
+            # Questions about all time read many pages twice. This one reads the file: what is wrong with it, queries say.
+            with contextlib.suppress(sqlite3.DatabaseError):
+                self._connection.execute("PRAGMA cache_size = -16000")
         except sqlite3.Error as error:
             raise translate(error, f"cannot open {path}") from error
 

@@ -6,7 +6,7 @@ Times in epoch milliseconds.
 from tasks.history.accounting import accounting, unreported
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
-from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions
+from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
 from tasks.history.work import (
     activity,
     held,
@@ -42,5 +42,6 @@ __all__ = [
     "task_counts",
     "tasks",
     "unreported",
+    "whole_session_id",
     "whole_task_id",
 ]

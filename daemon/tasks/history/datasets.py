@@ -124,7 +124,7 @@ DATASETS: Mapping[str, Dataset] = {
             _texts("task_id")
             | _of(Kind.INTEGER, "user_id")
             | _texts("description", "status")
-            | _of(Kind.INTEGER, "priority")
+            | {"priority": ("CASE priority WHEN 0 THEN 'high' WHEN 1 THEN 'normal' ELSE 'low' END", Kind.TEXT)}
             | _texts("agent_type", "workflow", "model", "workspace")
             | _of(Kind.INTEGER, "attempt")
             | _texts("session_uuid", "branch", "base_branch", "base_commit")

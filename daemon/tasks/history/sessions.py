@@ -70,18 +70,24 @@ def sessions(query: Query, *, statuses: Collection[str], limit: int) -> list[Rec
     return _with_running(query, rows)
 
 
-def session(query: Query, id_: str) -> Record:
-    """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, `calls` by tool as [all,
-    failed], how many calls its transcripts told of (`expected`, `seen`, `added`), and what it `spent`. Raises NoSuchSession.
-    """
+def whole_session_id(query: Query, id_: str) -> str:
+    """The session whose id is, or alone begins with, `id_`. Raises NoSuchSession."""
     rows = query(
-        f"{_SESSIONS} WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2",
+        "SELECT session_uuid FROM sessions WHERE session_uuid LIKE ? ESCAPE '\\' ORDER BY session_uuid = ? DESC LIMIT 2",
         [beginning(id_), id_],
     )
     if rows and rows[0][0] == id_:
         rows = rows[:1]
     if len(rows) != 1:
         raise NoSuchSession(f"several session ids begin with {id_}" if rows else f"no session has the id {id_}")
+    return str(rows[0][0])
+
+
+def session(query: Query, id_: str) -> Record:
+    """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, `calls` by tool as [all,
+    failed], how many calls its transcripts told of (`expected`, `seen`, `added`), and what it `spent`. Raises NoSuchSession.
+    """
+    rows = query(f"{_SESSIONS} WHERE session_uuid = ?", [whole_session_id(query, id_)])
     found = _with_running(query, rows)[0]
     key = {"session": found["session_uuid"]}
     changes = query(

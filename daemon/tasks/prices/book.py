@@ -3,7 +3,8 @@
 from decimal import Decimal
 from typing import TypeAlias
 
-from tasks.config import PriceSettings
+from tasks.config import PriceSettings, Settings
+from tasks.errors import ConfigError
 from tasks.prices.listed import Found, PriceList
 from tasks.prices.modifiers import factor, regional
 from tasks.prices.names import Name, parse
@@ -32,6 +33,14 @@ class PriceBook:
         self._by_minute: set[str] = set()
         #: what the list has for a model, whatever the day
         self._found: dict[str, Found | None] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> "PriceBook":
+        """Raises ConfigError naming the file as well."""
+        try:
+            return cls(settings.prices)
+        except ConfigError as error:
+            raise ConfigError(f"{settings.config_file}: {error}") from error
 
     def rate(self, model: str, at: int, modifiers: str = "", context_tokens: int = 0) -> Rate | None:
         """What `model` cost at `at` (ms since 1970 UTC); None: unpriced, which is not free.
