@@ -246,6 +246,8 @@ def test_agents_outlive_a_killed_daemon_and_are_adopted(office: Rig) -> None:
     until(
         lambda: len({request.script for request in rig.api.requests} & set(names)) == 3, "all at the gate", timeout=60
     )
+    # An agent may be at the gate before the daemon has stored who it is.
+    until(lambda: all(task(rig, one)["pid"] for one in ids), "all known", timeout=60)
     pids = {one: task(rig, one)["pid"] for one in ids}
     rig.daemon.kill()
     rig.daemon.start()

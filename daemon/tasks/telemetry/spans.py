@@ -116,8 +116,8 @@ class Spans:
             attributes=attributes if error is None else {**attributes, "error.type": error},
             kind=SpanKind.INTERNAL,
             status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
-            start_time=round(began * 1e6),
-            end_time=round(ended * 1e6),
+            start_time=round(began * 1000) * 1000,
+            end_time=round(ended * 1000) * 1000,
         )
 
 
