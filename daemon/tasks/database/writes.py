@@ -1,6 +1,6 @@
 """A write is a value: a statement and the rows to run it with. Whoever has a list of them has a transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 #: What SQLite can store in a column.
@@ -18,7 +18,3 @@ class Write:
     @classmethod
     def one(cls, statement: str, parameters: Parameters = ()) -> "Write":
         return cls(statement, (parameters,))
-
-
-def row_count(writes: Iterable[Write]) -> int:
-    return sum(len(write.rows) for write in writes)
