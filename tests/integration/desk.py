@@ -1,5 +1,6 @@
 """A desk to hand work over at: a real daemon whose agents are shells that run the description as a script."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.client import Client
+from tasks.errors import ApiError
 
 COMMAND = [str(Path(sys.executable).parent / "tasksd")]
 #: SIGINT as in a terminal, whatever the test runner inherited.
@@ -98,17 +100,25 @@ class Desk:
         """Stop the daemon with all agents."""
         assert self.daemon is not None
         self.daemon.terminate()
-        code = self.daemon.wait(TIMEOUT)
+        try:
+            code = self.daemon.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            self.daemon.wait()
+            raise
         self.daemon = None
         return code
 
     def close(self) -> None:
         if self.daemon is None:
             return
-        for one in self.client.get("/v1/tasks?live=true"):
-            self.client.post(f"/v1/tasks/{one['task_id']}/cancel")
-        until(lambda: self.ask("GET", "/v1/pool")[2]["active_workers"] == 0, "all agents ended")
-        self.stop()
+        try:
+            for one in self.client.get("/v1/tasks?live=true"):
+                with contextlib.suppress(ApiError):  # it ended by itself meanwhile
+                    self.client.post(f"/v1/tasks/{one['task_id']}/cancel")
+            until(lambda: self.ask("GET", "/v1/pool")[2]["active_workers"] == 0, "all agents ended")
+        finally:
+            self.stop()
 
     # The API.
 
@@ -181,5 +191,7 @@ def desk_in(folder: Path, **settings: int) -> Iterator[Desk]:
     """With its daemon running."""
     made = Desk(folder, **settings)
     made.start()
-    yield made
-    made.close()
+    try:
+        yield made
+    finally:
+        made.close()
