@@ -62,7 +62,8 @@ class Event:
 
 # Background hooks are killed when `claude -p` exits, so whatever may come last in a process has to block. Not here, on
 # purpose: WorktreeCreate and WorktreeRemove (a hook replaces what git does), MessageDisplay (fires for every streamed
-# piece), FileChanged (fires for nothing but the files that its own matcher watches).
+# piece), FileChanged (fires for nothing but the files that its own matcher watches), PreSkillShellCommand (its hooks decide
+# whether a shell line of a skill runs, and one without an answer is reported to the user).
 EVENTS = (
     # Before anything else, so that no first prompt overtakes it; a few milliseconds once a session.
     Event("SessionStart", blocking=True, timeout=BLOCKING_TIMEOUT, old=True),
