@@ -221,3 +221,18 @@ class CostDimension(StrEnum):
     AGENT_TYPE = "agent_type"
     WORKFLOW = "workflow"
     DAY = "day"
+
+
+class Role(StrEnum):
+    """What an account may do; each covers those before it."""
+
+    #: looks
+    VIEWER = "viewer"
+    #: hands over and steers work: whoever may do that lets agents run on this machine
+    OPERATOR = "operator"
+    #: manages accounts, and sees what is not redacted
+    ADMIN = "admin"
+
+    def covers(self, other: "Role") -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(other)

@@ -16,6 +16,7 @@ from tasks.database import Database
 from tasks.ingest import Ingest
 from tasks.redaction import Redactor
 from tasks.spool import Quarantine, Spool
+from tasks.users import owner
 
 SESSION = "0a1b2c3d-1111-4222-8333-444455556666"
 HEAD = b"GET /v1/status HTTP/1.1\r\nhost: x\r\n"
@@ -55,7 +56,7 @@ class Service:
         self.context = Context(
             settings, database, self.ingest, self.spool, self.quarantine, "1.2.3", lambda: "watching", self.poked.set, bell
         )  # fmt: skip
-        self.app = create_app(self.context)
+        self.app = create_app(self.context, owner("socket"))
         self.server = ApiServer(self.app, bind_unix_socket(self.path), self.limits)
         await self.stack.enter_async_context(self.server)
 

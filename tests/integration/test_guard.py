@@ -23,6 +23,7 @@ from tasks.database import Database
 from tasks.database.engine import LOCK_TIMEOUT, WriteLock
 from tasks.enforcer import guard
 from tasks.enforcer.snapshot import Snapshot
+from tasks.users import owner
 
 SCRIPT = assets.path("hooks/guard")
 SESSION = "0a1b2c3d-1111-4222-8333-444455556666"
@@ -404,7 +405,7 @@ async def guarded(asking: Asking, repository: Any) -> AsyncIterator[Guarded]:
             settings=settings, database=database, ingest=none, spool=none, quarantine=none, version="1.2.3",
             watcher=lambda: "watching", poke=lambda: None,
         )  # fmt: skip
-        async with ApiServer(create_app(context), bind_unix_socket(settings.socket_path)):
+        async with ApiServer(create_app(context, owner("socket")), bind_unix_socket(settings.socket_path)):
             yield Guarded(asking, database)
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tasks.cli import charts
-from tasks.cli.charts import bar, csv_text, sparkline
+from tasks.cli.charts import bar, sparkline
+from tasks.text import csv_text
 
 
 def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from tasks.errors import (
     StoreError,
     TasksError,
 )
+from tasks.users import Principal
 
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
@@ -45,7 +46,8 @@ _CODES: tuple[tuple[type[TasksError], int], ...] = (
 )  # fmt: skip
 
 
-def create_app(context: Context) -> FastAPI:
+def create_app(context: Context, principal: Principal | None = None) -> FastAPI:
+    """The application of one listener. `principal` is who asks whenever nothing says otherwise; None: that is refused."""
     app = FastAPI(
         title="tasksd",
         version=context.version,
@@ -55,6 +57,7 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
+    app.state.principal = principal
     for router in RESOURCES:
         app.include_router(router, prefix="/v1")
     app.include_router(metrics.router)  # where scrapers look for it

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from tasks.cli.text import printable
 from tasks.errors import EXIT_FAILED, EXIT_OK, TasksError
+from tasks.text import printable
 
 #: What a shell reports for a process that SIGINT, or SIGPIPE, ended.
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141

@@ -9,9 +9,9 @@ import click
 
 from tasks import config
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.place import quick_data_dir
 from tasks.cli.questions import Question
-from tasks.cli.text import emit
 from tasks.client import START_HINT, Client, DaemonSilent
 from tasks.config import Settings
 from tasks.errors import EXIT_OK, DaemonNotRunning

@@ -12,8 +12,9 @@ import click
 
 from tasks import config
 from tasks.cli.app import say
-from tasks.cli.text import count, emit, printable, size, span
+from tasks.cli.output import emit
 from tasks.errors import EXIT_FAILED, EXIT_OK, ConfigError
+from tasks.text import count, printable, size, span
 
 if TYPE_CHECKING:
     from tasks.accounting.backfill import Backfilled, Progress

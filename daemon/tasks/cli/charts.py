@@ -1,21 +1,16 @@
-"""Numbers as bars, as sparklines and as CSV."""
+"""Numbers as bars and as sparklines."""
 
 from __future__ import annotations
 
 import sys
 
-from tasks.cli.quickjson import spelled
-from tasks.cli.text import printable
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEVELS = "▁▂▃▄▅▆▇█"
 _PLAIN_LEVELS = "_.:-=+*#"
-#: What a spreadsheet takes for the beginning of a formula.
-_FORMULA = tuple("=+-@＝＋－＠")
 
 
 def bar(part: float, width: int) -> str:
@@ -46,17 +41,6 @@ def sparkline(values: Iterable[float], *, most: int = 90) -> str:
     return "".join(levels[0 if height <= 0 else max(1, round(height / top * 7))] for height in heights)
 
 
-def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """The named columns of the rows as CSV (RFC 4180), under a line of names; lines end in CR LF.
-
-    None and what a row does not have is an empty cell; True is `true`; lists and mappings are JSON. Text that a spreadsheet
-    would take for a formula gets an apostrophe before it; numbers do not. Control characters other than line feeds are
-    escaped as on pages, since stdout may be a terminal.
-    """
-    lines = [columns, *([row.get(column) for column in columns] for row in rows)]
-    return "".join(",".join(map(_cell, line)) + "\r\n" for line in lines)
-
-
 def sayable(text: str) -> bool:
     """Whether stdout's encoding has every character of `text`; what it has not would be escaped."""
     try:
@@ -64,18 +48,6 @@ def sayable(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        text = "\n".join(map(printable, value.split("\n")))
-        if value[:1] in ("\t", "\r", "\n") or value.lstrip().startswith(_FORMULA):
-            text = "'" + text
-    else:
-        text = spelled(value)
-    return '"' + text.replace('"', '""') + '"' if any(one in text for one in ',"\n') or text != text.strip() else text
 
 
 def _can_say_blocks() -> bool:

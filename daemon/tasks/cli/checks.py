@@ -14,10 +14,10 @@ from typing import Any
 from tasks import __version__, config, history
 from tasks.cli import asking, machine, offline
 from tasks.cli.store import write_ahead_log
-from tasks.cli.text import ago, count, size, span
 from tasks.config import Settings
 from tasks.database import sqlite_version_note
 from tasks.errors import DaemonNotRunning, InstallError, TasksError
+from tasks.text import ago, count, size, span
 
 #: Seconds for which an event may wait while a daemon runs.
 LAG_NOTICE, LAG_PROBLEM = 10.0, 60.0

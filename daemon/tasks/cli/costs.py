@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from tasks.cli import asking, questions
-from tasks.cli.charts import csv_text
+from tasks.cli.output import emit
 from tasks.cli.questions import Question
-from tasks.cli.text import emit
 from tasks.config import Settings
 from tasks.errors import EXIT_OK, ApiError, DaemonNotRunning
+from tasks.text import csv_text
 from tasks.words import CostDimension
 
 #: As in the API.

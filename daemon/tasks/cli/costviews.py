@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.cli.charts import bar, sayable, sparkline
 from tasks.cli.page import BAD, FAINT, NOTICE, STRONG, Cell, Column, Facts, Table
-from tasks.cli.text import count
+from tasks.text import count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

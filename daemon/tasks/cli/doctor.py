@@ -7,8 +7,8 @@ import click
 
 from tasks.cli import asking
 from tasks.cli.page import BAD, GOOD, NOTICE, Cell, Column, Table
-from tasks.cli.text import count
 from tasks.errors import EXIT_FAILED, EXIT_OK
+from tasks.text import count
 
 _TONES = {"ok": GOOD, "warning": NOTICE, "problem": BAD}
 

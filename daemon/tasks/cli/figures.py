@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from tasks.cli import asking
+from tasks.cli.output import emit
 from tasks.cli.page import Block
 from tasks.cli.questions import Question
 from tasks.cli.readers import Span
-from tasks.cli.text import emit
 from tasks.config import Settings
 from tasks.errors import EXIT_OK, DaemonNotRunning
 
@@ -99,7 +99,7 @@ def answer(question: Figures, data_dir: str | None, *, as_json: bool = False, as
     if as_csv:
         import json
 
-        from tasks.cli.charts import csv_text
+        from tasks.text import csv_text
 
         emit(csv_text(question.rows(json.loads(body)), question.columns))
     else:

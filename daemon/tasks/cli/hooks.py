@@ -9,8 +9,8 @@ import click
 from tasks import config
 from tasks.cli import machine
 from tasks.cli.app import say
-from tasks.cli.text import printable
 from tasks.errors import EXIT_FAILED, EXIT_OK
+from tasks.text import printable
 
 if TYPE_CHECKING:
     from tasks.install.hooks import Change, GuardStatus, HooksStatus

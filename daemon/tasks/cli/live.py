@@ -9,9 +9,9 @@ from typing import Any
 
 from tasks.cli import asking, offline, questions, views
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.page import BAD, Block, Cell, Facts
 from tasks.cli.plain import render
-from tasks.cli.text import emit
 from tasks.client import Client
 from tasks.config import Settings
 from tasks.errors import DaemonNotRunning, TasksError

@@ -10,11 +10,12 @@ import click
 
 from tasks.cli import asking, taskviews
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.tasks import JSON, TASK
-from tasks.cli.text import emit, printable
 from tasks.client import Client, quote, target
 from tasks.config import Settings
 from tasks.errors import EXIT_OK, DaemonNotRunning
+from tasks.text import printable
 
 #: Bytes asked for at once.
 PART = 1 << 20

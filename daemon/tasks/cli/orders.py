@@ -9,10 +9,11 @@ import click
 from tasks.cli import asking, taskviews
 from tasks.cli.advice import advice
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.tasks import JSON, TASK, tasks_beginning
-from tasks.cli.text import count, emit
 from tasks.client import quote
 from tasks.errors import EXIT_FAILED, EXIT_OK, DaemonNotRunning, TasksError
+from tasks.text import count
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 #: Milliseconds, as the API takes them: longer than anything is kept.

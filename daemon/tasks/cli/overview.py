@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, Cell, Facts
-from tasks.cli.text import ago, count, moment, size, span
 from tasks.cli.views import OVER, STATUS_TONES, reported
+from tasks.text import ago, count, moment, size, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

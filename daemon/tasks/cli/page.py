@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.cli.text import printable
+from tasks.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

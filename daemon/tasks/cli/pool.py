@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from tasks.cli import asking, taskviews
+from tasks.cli.output import emit
 from tasks.cli.tasks import JSON
-from tasks.cli.text import emit
 
 
 @click.group(invoke_without_command=True)

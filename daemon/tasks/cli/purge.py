@@ -11,9 +11,10 @@ import click
 from tasks import config
 from tasks.cli import asking
 from tasks.cli.app import say
-from tasks.cli.text import count, emit, moment, size
+from tasks.cli.output import emit
 from tasks.config import Settings
 from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable
+from tasks.text import count, moment, size
 
 if TYPE_CHECKING:
     from tasks.retention import Plan, Purged

@@ -9,11 +9,12 @@ import click
 
 from tasks.cli import asking, offline, views
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.page import Cell, Facts
-from tasks.cli.text import count, emit, moment, printable, size
 from tasks.client import Client, quote
 from tasks.config import Settings
 from tasks.errors import EXIT_FAILED, EXIT_OK, DaemonNotRunning, TasksError
+from tasks.text import count, moment, printable, size
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Exactly the API's JSON.")
 _ALL = click.option("--all", "everything", is_flag=True, help="All of them.")

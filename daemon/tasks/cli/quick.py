@@ -47,7 +47,7 @@ def answer(arguments: list[str]) -> int | None:
         return None
     try:
         if as_json:
-            from tasks.cli.text import emit
+            from tasks.cli.output import emit
 
             emit(body + b"\n")
         else:
@@ -63,9 +63,9 @@ def show(question: Question, body: bytes) -> None:
     """Print the answer as plain text, and on stderr that there may be more. Raises OSError."""
     import time
 
+    from tasks.cli.output import emit
     from tasks.cli.plain import render
     from tasks.cli.quickjson import loads
-    from tasks.cli.text import emit
 
     answer = loads(body)
     emit(render(question.show(answer, time.time_ns() // 1_000_000)))

@@ -32,16 +32,3 @@ def loads(raw: bytes) -> Any:
     import json
 
     return json.loads(raw)
-
-
-def spelled(value: Any) -> str:
-    """`value` as compact JSON with every character as it is, for people."""
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{spelled(name)}:{spelled(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(spelled, value)) + "]"
-    return str(value)

@@ -10,8 +10,9 @@ import click
 from tasks import config
 from tasks.cli import asking
 from tasks.cli.app import say
-from tasks.cli.text import count, emit, printable
+from tasks.cli.output import emit
 from tasks.errors import EXIT_OK, ApiError, DaemonNotRunning, StoreUnavailable
+from tasks.text import count, printable
 
 if TYPE_CHECKING:
     from tasks.accounting.reprice import Repriced

@@ -89,6 +89,6 @@ def _report(outcome: "Outcome") -> int:
 
 
 def _safe(text: str) -> list[str]:
-    from tasks.cli.text import printable
+    from tasks.text import printable
 
     return [printable(line) for line in text.splitlines()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tasks.cli.charts import bar
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, Cell, Column, Table
-from tasks.cli.text import milliseconds, span
 from tasks.cli.views import STATUS_TONES, short_id, when, words
+from tasks.text import milliseconds, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

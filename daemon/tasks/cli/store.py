@@ -9,9 +9,9 @@ import click
 
 from tasks import config
 from tasks.cli.app import say
-from tasks.cli.text import printable, size
 from tasks.config import Settings
 from tasks.errors import EXIT_FAILED, EXIT_OK, StoreUnavailable
+from tasks.text import printable, size
 
 if TYPE_CHECKING:
     from tasks.database import Database

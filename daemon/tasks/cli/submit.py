@@ -10,8 +10,8 @@ import click
 
 from tasks.cli import asking
 from tasks.cli.app import say
+from tasks.cli.output import emit
 from tasks.cli.tasks import JSON
-from tasks.cli.text import emit
 from tasks.errors import EXIT_OK
 
 #: Bytes of UTF-8 that a description may have, as in the API.

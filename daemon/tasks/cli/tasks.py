@@ -7,7 +7,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from tasks.cli import asking, questions, taskviews
-from tasks.cli.text import emit
+from tasks.cli.output import emit
 from tasks.client import quote
 from tasks.config import Settings
 from tasks.errors import DaemonNotRunning, TasksError

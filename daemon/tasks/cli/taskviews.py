@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
-from tasks.cli.text import ago, count, moment, span
 from tasks.cli.views import folder, spent, when, words
+from tasks.text import ago, count, moment, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
-from tasks.cli.quickjson import spelled
-from tasks.cli.text import ago, count, milliseconds, moment, size
+from tasks.text import ago, count, milliseconds, moment, size, spelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from tasks.cli import asking, taskviews
 from tasks.cli.advice import advice
 from tasks.cli.app import EXIT_INTERRUPTED, say
 from tasks.cli.page import BAD, FAINT, NOTICE, STRONG, Cell
-from tasks.cli.text import moment, span
 from tasks.client import Client
 from tasks.config import Settings
 from tasks.errors import EXIT_FAILED, EXIT_OK, DaemonNotRunning
+from tasks.text import moment, span
 
 #: Seconds between two looks.
 LOOK = 1.0

@@ -6,8 +6,8 @@ from tasks.cli.charts import bar, sparkline
 from tasks.cli.costviews import dollars, least
 from tasks.cli.page import BAD, FAINT, GOOD, NOTICE, STRONG, Cell, Column, Facts, Table
 from tasks.cli.statsviews import WIDTH, name, percent
-from tasks.cli.text import count, span
 from tasks.cli.views import when, words
+from tasks.text import count, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

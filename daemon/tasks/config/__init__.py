@@ -23,6 +23,7 @@ from tasks.config.sections import (
     RetentionSettings,
     SpoolSettings,
     TranscriptSettings,
+    WebSettings,
 )
 from tasks.errors import ConfigError
 
@@ -50,6 +51,7 @@ class Settings:
     prices: PriceSettings = field(default_factory=PriceSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     otlp: OtlpSettings = field(default_factory=OtlpSettings)
+    web: WebSettings = field(default_factory=WebSettings)
 
     @property
     def database_file(self) -> Path:
@@ -91,6 +93,11 @@ class Settings:
     @property
     def secret_file(self) -> Path:
         return self.data_dir / "secret"
+
+    @property
+    def auth_dir(self) -> Path:
+        """Keys of logins and of passwords."""
+        return self.data_dir / "auth"
 
     @property
     def socket_path(self) -> Path:
@@ -237,6 +244,7 @@ __all__ = [
     "Settings",
     "SpoolSettings",
     "TranscriptSettings",
+    "WebSettings",
     "default_config_file",
     "default_data_dir",
     "load",

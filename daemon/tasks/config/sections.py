@@ -94,6 +94,18 @@ class OtlpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSettings:
+    """The web page, and the API behind a login, on loopback."""
+
+    enabled: bool = False
+    host: str = field(default="127.0.0.1", metadata={"accepted": ("127.0.0.1", "::1")})
+    #: 0: any that is free
+    port: int = field(default=7447, metadata=_MAY_BE_0)
+    #: of bcrypt: each step doubles the time that a login, and a guess, takes
+    password_cost: int = 12
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSettings:
     #: agents at work at once
     max_agents: int = 3

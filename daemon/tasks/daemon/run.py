@@ -36,6 +36,7 @@ from tasks.runner import Dispatcher, Parts
 from tasks.spool import Doorbell, Quarantine, Spool
 from tasks.supervisor import INTERVAL, Supervisor
 from tasks.telemetry import Pusher
+from tasks.users import owner
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,9 @@ class Daemon:
             dispatcher=dispatcher,
         )
         supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)
-        await stack.enter_async_context(ApiServer(create_app(context), bind_unix_socket(settings.socket_path)))
+        await stack.enter_async_context(
+            ApiServer(create_app(context, owner("socket")), bind_unix_socket(settings.socket_path))
+        )
         stack.callback(settings.socket_path.unlink, missing_ok=True)
         stack.enter_context(
             signals.handled(stop=self._stop, reload=self._reload, dump=lambda: log.info("state %s", ingest.health))

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from tasks.cli.quickjson import loads, spelled
-from tasks.cli.text import ago, count, milliseconds, moment, printable, size, span
+from tasks.cli.quickjson import loads
+from tasks.text import ago, count, milliseconds, moment, printable, size, span, spelled
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u2028\u202e\ufeff"
 

@@ -1,7 +1,13 @@
-"""Text for people: nothing that an agent wrote may steer the terminal; times, spans and sizes in few words."""
+"""Text for people: nothing that an agent wrote may steer the terminal; times, spans and sizes in few words; CSV."""
 
-import sys
+from __future__ import annotations
+
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 #: C0 and C1 controls, DEL, and what breaks lines or turns the direction of text around.
 _HARMFUL = (
@@ -17,6 +23,8 @@ _HARMFUL = (
 _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _HARMFUL}
 _ESCAPES |= {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
 
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = tuple("=+-@＝＋－＠")
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -25,15 +33,6 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()  # also lone surrogates
-
-
-def emit(text: str | bytes) -> None:
-    """Write data to stdout at once; what its encoding cannot say is escaped. Raises OSError, BrokenPipeError."""
-    if sys.stdout is None:  # closed by whoever started us
-        return
-    raw = text if isinstance(text, bytes) else text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
-    sys.stdout.buffer.write(raw)
-    sys.stdout.buffer.flush()
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -86,3 +85,39 @@ def size(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def spelled(value: Any) -> str:
+    """`value` as compact JSON with every character as it is, for people."""
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{spelled(name)}:{spelled(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(spelled, value)) + "]"
+    return str(value)
+
+
+def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """The named columns of the rows as CSV (RFC 4180), under a line of names; lines end in CR LF.
+
+    None and what a row does not have is an empty cell; True is `true`; lists and mappings are JSON. Text that a spreadsheet
+    would take for a formula gets an apostrophe before it; numbers do not. Control characters other than line feeds are
+    escaped as on pages, since stdout may be a terminal.
+    """
+    lines = [columns, *([row.get(column) for column in columns] for row in rows)]
+    return "".join(",".join(map(_cell, line)) + "\r\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        text = "\n".join(map(printable, value.split("\n")))
+        if value[:1] in ("\t", "\r", "\n") or value.lstrip().startswith(_FORMULA):
+            text = "'" + text
+    else:
+        text = spelled(value)
+    return '"' + text.replace('"', '""') + '"' if any(one in text for one in ',"\n') or text != text.strip() else text

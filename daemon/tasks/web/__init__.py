@@ -1,0 +1,1 @@
+"""The web page: the API behind a login on loopback, and pages for people."""
