@@ -360,13 +360,45 @@ CREATE TABLE games (
 
 -- People who may log in to the web page.
 CREATE TABLE users (
-    user_id        INTEGER PRIMARY KEY,
-    username       TEXT NOT NULL UNIQUE COLLATE NOCASE,
-    password_hash  TEXT NOT NULL,
-    role           TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
-    disabled       INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
-    created_at     INTEGER NOT NULL
+    user_id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given again: audit refers to people who are gone
+    username             TEXT NOT NULL UNIQUE COLLATE NOCASE,
+    password_hash        TEXT NOT NULL,             -- v1$, then bcrypt of a keyed hash; the key is auth/pepper
+    role                 TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
+    disabled             INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    created_at           INTEGER NOT NULL,
+    password_changed_at  INTEGER NOT NULL,
+    last_login_at        INTEGER
 ) STRICT;
+
+-- Every login, open or ended. Each request made with one is checked against its row.
+CREATE TABLE logins (
+    login_id      TEXT PRIMARY KEY,                 -- random; the jti of its tokens
+    user_id       INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
+    kind          TEXT NOT NULL CHECK (kind IN ('cookie', 'bearer')),
+    created_at    INTEGER NOT NULL,
+    last_seen_at  INTEGER NOT NULL,                 -- to the minute
+    ended_at      INTEGER,                          -- NULL: open
+    end_reason    TEXT CHECK (end_reason IN ('logout', 'password', 'role', 'disabled', 'killed', 'expired')),
+    address       TEXT,
+    client        TEXT,                             -- what it called itself, up to 200 characters
+    CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_logins_user ON logins (user_id);
+
+-- Who did what.
+CREATE TABLE audit (
+    id         INTEGER PRIMARY KEY,
+    timestamp  INTEGER NOT NULL,
+    user_id    INTEGER,                             -- NULL: the user that the daemon runs as, or nobody who is known
+    username   TEXT NOT NULL,                       -- as it was then
+    via        TEXT NOT NULL CHECK (via IN ('web', 'socket', 'cli')),
+    action     TEXT NOT NULL,                       -- login, login_failed, users.create, POST /v1/tasks/{task_id}/cancel …
+    target     TEXT,                                -- what it was done to
+    outcome    INTEGER NOT NULL,                    -- HTTP status; 200 for what the command line has done
+    address    TEXT,
+    detail     TEXT
+) STRICT;
+CREATE INDEX idx_audit_timestamp ON audit (timestamp);
 
 -- What the daemon counts over its whole life: dropped, quarantined, duplicates, …
 CREATE TABLE counters (

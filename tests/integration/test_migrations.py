@@ -48,7 +48,7 @@ SEEDED = ("duration_bucket", "rolled", "rollup_grain", "use_grain")
 def dump(connection: sqlite3.Connection) -> str:
     """The schema as a script that depends on nothing but the schema, tables first."""
     objects = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type = 'trigger', type = 'index', name"
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence' ORDER BY type = 'trigger', type = 'index', name"
     )
     script = [normalised(sql) for (sql,) in objects]
     seeds: list[str] = [

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: "tskd": lets other programs tell what the file is.
 APPLICATION_ID = 0x74736B64
 #: The version that schema.sql describes.
-VERSION = 3
+VERSION = 4
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
