@@ -4,10 +4,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from tasks.api import (
+    calls,
     costs,
+    diff,
     errors,
     events,
     guard,
+    login,
     logs,
     metrics,
     pool,
@@ -19,6 +22,7 @@ from tasks.api import (
     status,
     tasks,
     tools,
+    turns,
     verdicts,
 )
 from tasks.api.context import Context
@@ -37,6 +41,7 @@ from tasks.users import Principal
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
     quarantine.router, verdicts.router, guard.router, stats.router, stats_errors.router, stats_tasks.router, costs.router,
+    calls.router, turns.router, diff.router, login.router,
 )  # fmt: skip
 
 #: The first that fits; every other TasksError is 400.
@@ -65,6 +70,10 @@ def create_app(context: Context, principal: Principal | None = None) -> FastAPI:
     return app
 
 
+def code_of(error: Exception) -> int:
+    """The HTTP status of what went wrong."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), 400)
+
+
 async def _explain(request: Request, error: Exception) -> JSONResponse:
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), 400)
-    return JSONResponse({"detail": str(error)}, status_code=code)
+    return JSONResponse({"detail": str(error)}, status_code=code_of(error))

@@ -6,6 +6,8 @@ hooks or touches a checkout that is not its own, but for one that a merge takes 
 
 from tasks.git.backups import Backup
 from tasks.git.command import Git, Output
+from tasks.git.conflicted import Conflicted, conflicted
+from tasks.git.difference import Difference, Work, difference
 from tasks.git.lock import repository_lock
 from tasks.git.merge import Conflicts, Merge, Merger
 from tasks.git.place import shown
@@ -17,17 +19,22 @@ from tasks.git.worktrees import Worktrees
 __all__ = [
     "Backup",
     "Commit",
+    "Conflicted",
     "Conflicts",
+    "Difference",
     "Git",
     "GitTracker",
     "Merge",
     "Merger",
     "Output",
     "Removal",
+    "Work",
     "WorkspaceState",
     "Worktree",
     "Worktrees",
     "branch_of",
+    "conflicted",
+    "difference",
     "repository_lock",
     "shown",
 ]

@@ -92,6 +92,7 @@ class Git:
         check: bool = True,
         patience: float = LOCK_PATIENCE,
         inherit: Sequence[int] = (),
+        enough: int | None = None,
     ) -> Output:
         """The end of `git <args>` in `cwd`. `environ` is added to a cleaned environment, GIT_* included.
 
@@ -100,6 +101,7 @@ class Git:
         With `check=False` a failure of git's own is returned, but these are raised all the same: RepositoryBusy (naming
         the lock file), NotARepository, GitUnavailable, and GitError for a repository that belongs to somebody else,
         for more than 16 MiB of output, and for a command that was still running after `timeout` seconds.
+        A command that prints `enough` bytes is ended there, and that is no failure: `stdout` has these bytes, or all.
         """
         _ = self.version
         if not cwd.is_dir():
@@ -117,6 +119,7 @@ class Git:
                 umask=self._umask,
                 inherit=inherit,
                 what=command,
+                enough=enough,
             )
             lock = _lock_named(output)
             if lock is None:
@@ -156,8 +159,9 @@ def run_program(
     inherit: Sequence[int] = (),
     umask: int | None = None,
     what: str = "",
+    enough: int | None = None,
 ) -> Output:
-    """The end of any program, run in a process group (and session) of its own.
+    """The end of any program, run in a process group (and session) of its own; `enough`: as for Git.run.
 
     Raises GitError when it takes longer than `timeout` seconds or prints more than 16 MiB (its whole group gets SIGTERM,
     and SIGKILL when the program does not end by that), OSError when it cannot be started.
@@ -176,7 +180,7 @@ def run_program(
     )
     with process:
         try:
-            return _exchange(process, input or b"", time.monotonic() + timeout)
+            return _exchange(process, input or b"", time.monotonic() + timeout, enough)
         except TimeoutError:
             raise GitError(f"{what} was stopped after {timeout:g} s; raise git.timeout when it needs longer") from None
         except OverflowError:
@@ -185,7 +189,7 @@ def run_program(
             _end(process)
 
 
-def _exchange(process: subprocess.Popen[bytes], rest: bytes, deadline: float) -> Output:
+def _exchange(process: subprocess.Popen[bytes], rest: bytes, deadline: float, enough: int | None) -> Output:
     stdout, stderr = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdin, process.stdout, process.stderr):
@@ -210,6 +214,8 @@ def _exchange(process: subprocess.Popen[bytes], rest: bytes, deadline: float) ->
                 if done:
                     selector.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
+            if enough is not None and len(stdout) >= enough:
+                return Output(0, bytes(stdout[:enough]), "")
             if len(stdout) > OUTPUT_BYTES:
                 raise OverflowError
             del stderr[STDERR_BYTES:]

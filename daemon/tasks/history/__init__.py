@@ -4,9 +4,12 @@ Times in epoch milliseconds.
 """
 
 from tasks.history.accounting import accounting, unreported
+from tasks.history.calls import calls_of_session, calls_of_task
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
+from tasks.history.tree import tree
+from tasks.history.turns import turns
 from tasks.history.work import (
     activity,
     held,
@@ -28,6 +31,8 @@ __all__ = [
     "Record",
     "accounting",
     "activity",
+    "calls_of_session",
+    "calls_of_task",
     "events",
     "failures",
     "held",
@@ -41,6 +46,8 @@ __all__ = [
     "task",
     "task_counts",
     "tasks",
+    "tree",
+    "turns",
     "unreported",
     "whole_session_id",
     "whole_task_id",

@@ -26,9 +26,9 @@ WHERE u.timestamp >= ? AND u.source = 'transcript' AND s.events > 0
 GROUP BY event ORDER BY count(*) DESC, event
 """
 
-_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _SPENT = f"""
-SELECT total(cost) / 1e12, {", ".join(f"coalesce(sum({name}), 0)" for name in ("messages", "unpriced", *_TOKENS))}
+SELECT total(cost) / 1e12, {", ".join(f"coalesce(sum({name}), 0)" for name in ("messages", "unpriced", *TOKENS))}
 FROM cost_rollup WHERE dimension IN ('session', 'task') AND dimension = ? AND value = ? AND grain = {DAY}
 """
 
@@ -69,4 +69,4 @@ def spent(query: Query, dimension: str, value: str) -> Record:
     """What transcripts tell of the money of one `session` or `task`: `cost` in dollars, of the `messages` that are not
     `unpriced`; tokens by kind.
     """
-    return dict(zip(("cost", "messages", "unpriced", *_TOKENS), query(_SPENT, [dimension, value])[0], strict=True))
+    return dict(zip(("cost", "messages", "unpriced", *TOKENS), query(_SPENT, [dimension, value])[0], strict=True))
