@@ -2,6 +2,15 @@
 
 from tasks.api.app import create_app
 from tasks.api.context import Bell, Context
-from tasks.api.server import ApiServer, Limits, bind_unix_socket
+from tasks.api.server import WEB_LIMITS, ApiServer, Limits, bind_loopback, bind_unix_socket
 
-__all__ = ["ApiServer", "Bell", "Context", "Limits", "bind_unix_socket", "create_app"]
+__all__ = [
+    "WEB_LIMITS",
+    "ApiServer",
+    "Bell",
+    "Context",
+    "Limits",
+    "bind_loopback",
+    "bind_unix_socket",
+    "create_app",
+]

@@ -4,6 +4,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from tasks.api import (
+    audit,
     calls,
     costs,
     diff,
@@ -23,6 +24,7 @@ from tasks.api import (
     tasks,
     tools,
     turns,
+    users,
     verdicts,
 )
 from tasks.api.context import Context
@@ -36,7 +38,7 @@ from tasks.errors import (
     StoreError,
     TasksError,
 )
-from tasks.users import Principal
+from tasks.users import LastAdmin, NoSuchLogin, NoSuchUser, Principal, UserExists
 
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
@@ -47,7 +49,7 @@ RESOURCES = (
 #: The first that fits; every other TasksError is 400.
 _CODES: tuple[tuple[type[TasksError], int], ...] = (
     (NoSuchTask, 404), (ImpossibleTransition, 409), (PoolFull, 429), (PoolClosed, 503), (RepositoryBusy, 503),
-    (StoreBusy, 503), (StoreError, 500),
+    (StoreBusy, 503), (StoreError, 500), (NoSuchUser, 404), (NoSuchLogin, 404), (UserExists, 409), (LastAdmin, 409),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tasks.ingest import Ingest
 from tasks.retention import State
 from tasks.runner import Dispatcher
 from tasks.spool import Quarantine, Spool
+from tasks.users import Authority
 
 
 class Bell:
@@ -68,3 +69,7 @@ class Context:
     follower: Follower | None = None
     #: runs tasks; None: this daemon does not
     dispatcher: Dispatcher | None = None
+    #: lets people log in; None: there is no page to log in to
+    authority: Authority | None = None
+    #: where the page is, or "off", or why there is none
+    web: str = "off"

@@ -1,7 +1,8 @@
-"""Serves the application on the Unix socket, to this user alone, with limits that no client can get around."""
+"""Serves applications on the Unix socket, to this user alone, and on loopback, with limits that no client can get around."""
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from tasks.errors import StoreUnavailable
+from tasks.errors import ConfigError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Limits:
     """What one client may take."""
 
     connections: int = 32
+    #: bytes of the head of a request
+    head: int = 64 << 10
     #: bytes of one request, head and body …
     request: int = 64 << 10
     #: … but for work handed over, whose description may have 1 MiB before it is spelled as JSON
@@ -45,6 +48,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+WEB_LIMITS = Limits(connections=64, head=16 << 10, request=1 << 20, submission=(2 << 20) + (64 << 10), arrival=10.0)
 #: The request that may be longer than the others.
 SUBMISSION = ("POST", "/v1/tasks")
 
@@ -88,6 +92,33 @@ def bind_unix_socket(path: Path) -> socket.socket:
     return listener
 
 
+def bind_loopback(host: str, port: int) -> socket.socket:
+    """A listening socket on `host`, an address of this machine that no other machine reaches; port 0: any that is free.
+
+    Raises StoreUnavailable when the port is taken, ConfigError for any other address.
+    """
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ConfigError(
+            f"web.host = {host!r}: only 127.0.0.1 or ::1; put a server with TLS in front for other machines"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # a restart need not wait for old connections
+            listener.bind((host, port))
+            listener.listen(64)
+            listener.setblocking(False)
+            stack.pop_all()
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another web.port"
+        ) from error
+    return listener
+
+
 class ApiServer:
     """An ASGI server on one socket, run by whoever enters it; no signal handlers, no ticking."""
 
@@ -100,7 +131,7 @@ class ApiServer:
             server_header=False,
             date_header=False,  # its value would need a tick
             timeout_keep_alive=limits.idle,
-            h11_max_incomplete_event_size=limits.request,
+            h11_max_incomplete_event_size=limits.head,
             ws="none",
         )
         self._config.load()
@@ -111,7 +142,10 @@ class ApiServer:
 
     async def __aenter__(self) -> "ApiServer":
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._protocol, sock=self._listener)
+        if self._listener.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(self._protocol, sock=self._listener)
+        else:
+            self._server = await loop.create_server(self._protocol, sock=self._listener)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
@@ -126,12 +160,13 @@ class ApiServer:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _protocol(self) -> "_OwnerOnlyProtocol":
-        return _OwnerOnlyProtocol(self._limits, self._config, self._state, asyncio.get_running_loop())
+    def _protocol(self) -> "_BoundedProtocol":
+        kind = _OwnerOnlyProtocol if self._listener.family == socket.AF_UNIX else _BoundedProtocol
+        return kind(self._limits, self._config, self._state, asyncio.get_running_loop())
 
 
-class _OwnerOnlyProtocol(H11Protocol):
-    """HTTP/1.1 for processes of this user, with bounds on connections, request size and patience."""
+class _BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with bounds on connections, request size and patience."""
 
     def __init__(
         self, limits: Limits, config: uvicorn.Config, state: ServerState, loop: asyncio.AbstractEventLoop
@@ -144,9 +179,7 @@ class _OwnerOnlyProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        owner = _peer_uid(transport.get_extra_info("socket"))
-        if owner is not None and owner != os.geteuid():
-            log.warning("refused a connection of another user uid=%d", owner)
+        if not self._is_welcome(transport):
             transport.abort()
         elif len(self.connections) > self._limits.connections:
             transport.write(_BUSY % (len(_BUSY_BODY), _BUSY_BODY))
@@ -155,14 +188,17 @@ class _OwnerOnlyProtocol(H11Protocol):
             transport.set_write_buffer_limits(high=self._limits.unread)
             self._arriving = self.loop.call_later(self._limits.arrival, transport.abort)
 
+    def _is_welcome(self, transport: asyncio.Transport) -> bool:
+        return True
+
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         before, self._received = self._received, self._received + len(data)
-        if self._received > self._limits.request and self.conn.their_state is h11.IDLE:
+        if self._received > self._limits.head and self.conn.their_state is h11.IDLE:
             # Only the head tells how much may follow. Of one that is too long h11 sees that only while it is incomplete;
             # then it gets an answer.
-            room = max(self._limits.request + 1 - before, 0)
+            room = max(self._limits.head + 1 - before, 0)
             super().data_received(data[:room])
             data = data[room:]
             if self.transport.is_closing():
@@ -182,7 +218,7 @@ class _OwnerOnlyProtocol(H11Protocol):
         return self.conn.their_state is h11.SEND_BODY and (self.scope["method"], self.scope["path"]) == SUBMISSION
 
     def send_400_response(self, msg: str) -> None:
-        if self._received > self._limits.request:
+        if self._received > self._limits.head:
             self.transport.write(_TOO_LONG % (len(_TOO_LONG_BODY), _TOO_LONG_BODY))
             self.transport.close()
         else:
@@ -214,6 +250,17 @@ class _OwnerOnlyProtocol(H11Protocol):
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
+
+
+class _OwnerOnlyProtocol(_BoundedProtocol):
+    """The same for processes of this user alone."""
+
+    def _is_welcome(self, transport: asyncio.Transport) -> bool:
+        owner = _peer_uid(transport.get_extra_info("socket"))
+        if owner is None or owner == os.geteuid():
+            return True
+        log.warning("refused a connection of another user uid=%d", owner)
+        return False
 
 
 def _peer_uid(peer: Any) -> int | None:

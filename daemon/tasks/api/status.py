@@ -119,6 +119,8 @@ class Status(BaseModel):
     retention: RetentionStatus | None
     accounting: AccountingStatus
     watcher: str
+    #: the address of the page; off; or why it is not served
+    web: str
 
 
 @router.get("/status")
@@ -158,6 +160,7 @@ async def read_status(ctx: Ctx) -> Status:
         retention=None if ctx.retention is None else RetentionStatus(**dataclasses.asdict(ctx.retention)),
         accounting=_accounting(ctx),
         watcher=ctx.watcher(),
+        web=ctx.web,
     )
 
 

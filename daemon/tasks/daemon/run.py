@@ -17,7 +17,7 @@ from tasks.accounting import follower as transcripts
 from tasks.accounting.follower import Follower
 from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
 from tasks.config import Settings
-from tasks.daemon import chores, logs, place, signals
+from tasks.daemon import chores, door, logs, place, signals
 from tasks.daemon.lock import InstanceLock
 from tasks.database import Database, keep_reserve, restore_if_damaged, sqlite_version_note
 from tasks.enforcer import WorkflowEnforcer
@@ -173,6 +173,8 @@ class Daemon:
             log.debug("%s", note)  # `tasksd doctor` says it where it can be read in peace
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+        if settings.web.enabled:
+            await door.open_web(context, stack)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
         await self._turn(

@@ -6,7 +6,6 @@ import hmac
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +13,10 @@ from tasks.database import Connection, Database, Write
 from tasks.errors import StoreError
 from tasks.users import accounts, audit, logins, passwords, tokens
 from tasks.users.accounts import Credentials
+from tasks.users.codes import Codes
 from tasks.users.keys import KeyRing
 from tasks.users.passwords import Hasher
+from tasks.users.presence import Presence
 from tasks.users.principal import Principal
 from tasks.users.records import Kind, Login, Query, User, told
 from tasks.users.refusals import InvalidToken, NoSuchUser, Overloaded, WrongCredentials
@@ -24,17 +25,11 @@ from tasks.words import Role
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a code for one login is good, and codes that may be out at once.
-CODE_LIFETIME, CODES = 60.0, 32
 #: Seconds of age from which a token is replaced by a fresh one.
 RENEWED_AFTER = 5 * 60
-#: Milliseconds between two notes of when a login was last seen.
-SEEN_EVERY = 60_000
 #: Seconds that a check waits for such a note.
 PATIENCE = 1.0
 
-#: Logins whose last request is remembered here: as many as anybody could have open.
-_REMEMBERED = 4096
 #: Stands in the audit log for names of no account: people type passwords there.
 _NOBODY = "(unknown)"
 _LONGEST_CLIENT = 200
@@ -54,14 +49,6 @@ class Ticket:
     #: of the token, epoch milliseconds
     expires_at: int
     principal: Principal
-
-
-@dataclass(slots=True)
-class _Seen:
-    """When a login made its last request, and when that was last tried to be stored; epoch milliseconds."""
-
-    at: int
-    tried: int
 
 
 class Authority:
@@ -86,10 +73,8 @@ class Authority:
         self._throttle = Throttle(monotonic)
         self._csrf_key = hmac.digest(pepper, b"tasksd csrf", hashlib.sha256)
         self._now = now
-        self._monotonic = monotonic
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        #: hash of a code → account, and monotonic seconds until which it is good
-        self._codes: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._presence = Presence()
+        self._codes = Codes(monotonic)
 
     def close(self) -> None:
         self._hasher.close()
@@ -115,16 +100,12 @@ class Authority:
         )
         if user.disabled:
             raise NoSuchUser(f"the account {user.username} is disabled; `tasksd users enable {user.username}`")
-        code = secrets.token_urlsafe(32)
-        self._codes[_hashed(code)] = (user.user_id, self._monotonic() + CODE_LIFETIME)
-        while len(self._codes) > CODES:
-            self._codes.popitem(last=False)
-        return code
+        return self._codes.give(user.user_id)
 
     async def log_in_once(self, code: str, *, kind: Kind, address: str, client: str) -> Ticket:
         """Raises WrongCredentials for a code that was never given out, is used, or is too old."""
-        user_id, until = self._codes.pop(_hashed(code), (0, 0.0))
-        if self._monotonic() >= until:
+        user_id = self._codes.redeem(code)
+        if user_id is None:
             raise WrongCredentials("this address was good for one login within a minute; ask for a new one")
         try:
             user = await self._database.read(lambda reader: accounts.by_id(reader.query, user_id))
@@ -143,7 +124,9 @@ class Authority:
         principal, last_seen = await self._standing(claims.login_id)
         if principal.user_id != claims.user_id:
             raise InvalidToken
-        await self._note(claims.login_id, last_seen)
+        now = self._milliseconds()
+        if self._presence.note(claims.login_id, last_seen, now=now):
+            await self._attempt(logins.seen(claims.login_id, now=now))
         return principal
 
     async def standing(self, principal: Principal) -> Principal:
@@ -159,7 +142,16 @@ class Authority:
             claims = tokens.read(self._keys, token, now=self._now())
         except InvalidToken:
             return None
-        return self._ticket(principal) if self._now() - claims.issued_at > RENEWED_AFTER else None
+        return self.ticket(principal) if self._now() - claims.issued_at > RENEWED_AFTER else None
+
+    def ticket(self, principal: Principal) -> Ticket:
+        """A fresh token for the login that was just checked. Raises InvalidToken for whoever has none."""
+        if principal.user_id is None or principal.login_id is None:
+            raise InvalidToken
+        token, expires = tokens.issue(
+            self._keys, user_id=principal.user_id, login_id=principal.login_id, now=self._now()
+        )
+        return Ticket(token, principal.login_id, expires * 1000, principal)
 
     def csrf(self, login_id: str) -> str:
         """What requests that change something have to bring along beside a cookie: 64 hexadecimal characters."""
@@ -263,17 +255,9 @@ class Authority:
             audit.record(connection, audit.entry(principal, "login", address=address, detail=detail, now=now))
             return principal
 
-        ticket = self._ticket(await self._database.transaction(begin))
+        ticket = self.ticket(await self._database.transaction(begin))
         log.info("logged in user=%s kind=%s address=%s", user.username, kind, login.address)
         return ticket
-
-    def _ticket(self, principal: Principal) -> Ticket:
-        if principal.user_id is None or principal.login_id is None:
-            raise InvalidToken
-        token, expires = tokens.issue(
-            self._keys, user_id=principal.user_id, login_id=principal.login_id, now=self._now()
-        )
-        return Ticket(token, principal.login_id, expires * 1000, principal)
 
     async def _standing(self, login_id: str) -> tuple[Principal, int]:
         """Who is logged in, and when that login was last seen according to its row. Raises InvalidToken."""
@@ -283,24 +267,11 @@ class Authority:
         kind, created_at, last_seen, ended_at, user_id, username, role, disabled = rows[0]
         if ended_at is not None or disabled:
             raise InvalidToken
-        now, seen = self._milliseconds(), self._seen.get(login_id)
-        last = max(last_seen, seen.at) if seen else last_seen
-        if now - last > logins.IDLE or now - created_at > logins.ABSOLUTE:
+        now = self._milliseconds()
+        if now - self._presence.last(login_id, last_seen) > logins.IDLE or now - created_at > logins.ABSOLUTE:
             await self._attempt(logins.ending(login_id, "expired", now=now))
             raise InvalidToken
         return Principal(user_id, username, Role(role), kind, login_id), last_seen
-
-    async def _note(self, login_id: str, stored: int) -> None:
-        """Remember that the login was seen. The store is told once a minute; what it does not take is known here."""
-        now = self._milliseconds()
-        seen = self._seen.setdefault(login_id, _Seen(stored, stored))
-        self._seen.move_to_end(login_id)
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
-        seen.at = max(seen.at, now)
-        if now - seen.tried >= SEEN_EVERY:
-            seen.tried = now
-            await self._attempt(logins.seen(login_id, now=now))
 
     async def _note_failure(self, found: Credentials | None, kind: Kind, address: str) -> None:
         user_id, name = (found.user.user_id, found.user.username) if found else (None, _NOBODY)
@@ -336,7 +307,3 @@ def _require(connection: Connection, user: User, stored: str | None) -> Role:
     if row is None:
         raise WrongCredentials
     return Role(row[0])
-
-
-def _hashed(code: str) -> bytes:
-    return hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()

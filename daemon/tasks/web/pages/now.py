@@ -1,0 +1,70 @@
+"""Now: who waits for a person, what every agent does this second, what it costs today, how the daemon is."""
+
+import time
+
+from tasks.analytics import error_rates
+from tasks.analytics.days import chosen_zone, period
+from tasks.analytics.spending import CostSummary, cost_summary
+from tasks.api.pool import read_pool
+from tasks.api.sessions import Session, list_sessions
+from tasks.api.status import read_status
+from tasks.api.tasks import list_tasks
+from tasks.history.attention import attention
+from tasks.rollups import DAY
+from tasks.web.frame import Data, Look, Page
+from tasks.web.kept import Kept
+from tasks.web.tables import Table
+from tasks.words import SessionStatus, TaskStatus
+
+#: Rows of one table.
+MOST = 60
+#: Finished tasks that are still shown.
+RECENT = 8
+#: Sessions in these wait for a person.
+_WAITING = (SessionStatus.WAITING_PERMISSION, SessionStatus.WAITING_INPUT)
+
+_money: Kept[CostSummary] = Kept(5.0)
+_failures: Kept[dict[str, int]] = Kept(5.0)
+
+
+async def load(look: Look) -> Data:
+    ctx, now = look.ctx, time.time_ns() // 1_000_000
+    sessions = await list_sessions(ctx, live=True, limit=200)
+    tasks = await list_tasks(ctx, live=True, limit=200)
+    over = [TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.STOPPED]
+    recent = await list_tasks(ctx, status=over, since=now - 7 * DAY, limit=RECENT)
+    for_people = await ctx.database.read(lambda reader: attention(reader.query, now=now))
+    status = await read_status(ctx)
+    order = {TaskStatus.RUNNING: 0, TaskStatus.QUEUED: 1, TaskStatus.PENDING: 2}
+    return {
+        "status": status,
+        "pool": await read_pool(ctx) if ctx.dispatcher is not None else None,
+        "waiting": [one for one in sessions if one.status in _WAITING],
+        "for_people": for_people,
+        "sessions": sorted(sessions, key=_urgency)[:MOST],
+        "tasks": sorted(tasks, key=lambda one: order[TaskStatus(one.status)])[:MOST],
+        "recent": recent,
+        "money": await _money.get(id(ctx), lambda: _spent(look, now)),
+        "failures": await _failures.get(id(ctx), lambda: _failed(look, now)),
+        "is_new": not sessions and not tasks and not recent and not status.ingest.events_total,
+    }
+
+
+def _urgency(one: Session) -> tuple[int, int]:
+    return (0 if one.status in _WAITING else 1 if one.running or one.status == "working" else 2, -one.last_event_at)
+
+
+async def _spent(look: Look, now: int) -> CostSummary:
+    costs = look.ctx.settings.costs
+    week = period(chosen_zone(None, costs.zone), now, days=7)
+    return await look.ctx.database.read(
+        lambda reader: cost_summary(reader.query, week, now=now, drift_limit=costs.drift)
+    )
+
+
+async def _failed(look: Look, now: int) -> dict[str, int]:
+    return await look.ctx.database.read(lambda reader: error_rates(reader.query, since=now - DAY))
+
+
+PAGES = (Page("/", "now", "Now", load, ("figures", "attention", "tasks", "sessions", "recent", "health")),)
+TABLES: tuple[Table, ...] = ()
