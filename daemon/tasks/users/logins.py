@@ -46,6 +46,12 @@ def listed(query: Query, *, now: int, user_id: int | None = None) -> list[Login]
     return [Login(*row) for row in rows]
 
 
+def owner_of(connection: Connection, login_id: str) -> int | None:
+    """Whose login it is; None: there is none of that id."""
+    row = connection.execute("SELECT user_id FROM logins WHERE login_id = :login_id", {"login_id": login_id}).fetchone()
+    return None if row is None else int(row[0])
+
+
 def seen(login_id: str, *, now: int) -> Write:
     """Time does not go back: a clock that was set back must not end a login."""
     return Write.one(
