@@ -1,0 +1,105 @@
+"""/v1/doctor: what `tasksd doctor` finds, looked at by a process of its own."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from tasks.api.access import Ctx
+from tasks.api.context import Context
+
+router = APIRouter(tags=["status"])
+
+#: Seconds that a look may take, and for which its answer is given again.
+TIMEOUT, LASTS = 60.0, 60.0
+
+# As the command itself begins; -P: nothing of the folder that the daemon was started in is imported.
+_COMMAND = ("-P", "-c", "import sys; from tasks.cli import main; sys.exit(main())")
+
+
+class Finding(BaseModel):
+    check: str
+    #: ok, warning, problem
+    verdict: str
+    message: str
+    #: what to do; null: all is well
+    remedy: str | None
+
+
+class Diagnosis(BaseModel):
+    #: epoch milliseconds
+    checked_at: int
+    #: in the order in which it is best repaired
+    findings: list[Finding]
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+class Doctor:
+    """Looks when asked to, one look at a time; whoever asks during a look is given what it finds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._looking = asyncio.Lock()
+        self._found: Diagnosis | str = "nobody has looked yet"
+        self._ended = -LASTS
+
+    async def diagnosis(self, *, fresh: bool) -> Diagnosis:
+        """At most LASTS seconds old, or `fresh`. Raises HTTPException (503) when it cannot be had."""
+        asked = time.monotonic()
+        async with self._looking:
+            recent = not fresh and isinstance(self._found, Diagnosis) and time.monotonic() - self._ended < LASTS
+            if not recent and self._ended < asked:
+                await self._look()
+        if isinstance(self._found, str):
+            raise HTTPException(503, f"cannot run `tasksd doctor`: {self._found}")
+        return self._found
+
+    async def _look(self) -> None:
+        began = time.time_ns() // 1_000_000
+        try:
+            self._found = Diagnosis(checked_at=began, findings=_FINDINGS.validate_json(await self._output()))
+        except ValidationError:
+            self._found = "it ended without an answer; run it in a terminal to see why"
+        except TimeoutError:
+            self._found = f"it takes longer than {TIMEOUT:.0f} s; run it in a terminal to see what it waits for"
+        except OSError as error:
+            self._found = f"it does not start: {error.strerror}"
+        self._ended = time.monotonic()
+
+    async def _output(self) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *_COMMAND, "--data-dir", os.fspath(self._context.settings.data_dir), "doctor", "--json"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # one group to kill, with whatever it has started
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                output, _ = await process.communicate()
+                return output
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+
+
+@router.get("/doctor")
+async def read_doctor(
+    request: Request, ctx: Ctx, fresh: Annotated[bool, Query(description="look again now")] = False
+) -> Diagnosis:
+    """What is wrong, and what to do about it. Looked at anew when the last look is older than a minute."""
+    state = request.app.state
+    if not hasattr(state, "doctor"):
+        state.doctor = Doctor(ctx)
+    doctor: Doctor = state.doctor
+    return await doctor.diagnosis(fresh=fresh)
