@@ -41,6 +41,7 @@ _COMMANDS = {
     "quarantine": "tasks.cli.quarantine",
     "export": "tasks.cli.export",
     "db": "tasks.cli.store",
+    "users": "tasks.cli.users",
     "purge": "tasks.cli.purge",
     "completion": "tasks.cli.completion",
 }
