@@ -89,7 +89,9 @@ async def list_turns(
 ) -> list[Turn]:
     """The latest first. Without hooks, a turn is whatever transcripts tell under one prompt id."""
     whole = await whole_session_id(ctx, session_uuid)
-    found = await ctx.database.read(lambda reader: history.turns(reader.query, whole, before=before, limit=limit))
+    found = await ctx.database.read(
+        lambda reader: history.session_turns(reader.query, whole, before=before, limit=limit)
+    )
     return [Turn(**one) for one in found]
 
 
@@ -97,5 +99,5 @@ async def list_turns(
 async def read_tree(ctx: Ctx, session_uuid: SessionId) -> list[TreeAgent]:
     """The main agent and its subagents, at most 1000, in the order of a tree: each is followed by those it started."""
     whole = await whole_session_id(ctx, session_uuid)
-    found = await ctx.database.read(lambda reader: history.tree(reader.query, whole))
+    found = await ctx.database.read(lambda reader: history.session_tree(reader.query, whole))
     return [TreeAgent(**one) for one in found]

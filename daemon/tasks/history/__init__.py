@@ -8,8 +8,8 @@ from tasks.history.calls import calls_of_session, calls_of_task
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
-from tasks.history.tree import tree
-from tasks.history.turns import turns
+from tasks.history.tree import session_tree
+from tasks.history.turns import session_turns
 from tasks.history.work import (
     activity,
     held,
@@ -42,12 +42,12 @@ __all__ = [
     "runs",
     "session",
     "session_counts",
+    "session_tree",
+    "session_turns",
     "sessions",
     "task",
     "task_counts",
     "tasks",
-    "tree",
-    "turns",
     "unreported",
     "whole_session_id",
     "whole_task_id",

@@ -87,7 +87,7 @@ class _Agent:
         self.last_at = last if self.last_at is None else max(self.last_at, last)
 
 
-def tree(query: Query, session_uuid: str) -> list[Record]:
+def session_tree(query: Query, session_uuid: str) -> list[Record]:
     """The agents in the order in which a tree is printed: each followed by those it started, the first one first; `depth` of
     the main agent is 0. A parent is `reported` by the call that started it, `matched` by type and time, or `assumed` to be
     the main agent.

@@ -102,7 +102,7 @@ class _Turn:
             self.agents.setdefault(agent_id, Work()).add(work)
 
 
-def turns(query: Query, session_uuid: str, *, before: int | None = None, limit: int) -> list[Record]:
+def session_turns(query: Query, session_uuid: str, *, before: int | None = None, limit: int) -> list[Record]:
     """The latest `limit` turns of a session, newest first, of those with a number below `before`.
 
     A turn is a prompt that a hook told of, or whatever has the same prompt id in calls and transcripts; what belongs to no
