@@ -239,6 +239,8 @@ class _Broadcast:
                 self._tell_end(reason if status == 404 else "")
             except HTTPException as error:
                 self._tell_end(str(error.detail))
+            except Exception:  # who looks keeps what there is; the next event may mend it
+                log.exception("a page could not be made again page=%s path=%s", self.page.name, dict(self.look.path))
             # Loading takes its time on a busy machine: then it is done less often.
             await asyncio.sleep(max(SOONEST, 4 * (time.monotonic() - begun)))
             await ctx.stored.wait(rings, LATEST)
