@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filled import fill
+from filled import fill  # type: ignore[import-not-found]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGES, RATE, SPAN = 50, 20, 20.0  # open pages, events a second, seconds
@@ -154,7 +154,7 @@ def paint_ms(made: Site, tries: int = 9) -> float | None:
             times.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
             page.close()
         browser.close()
-    return statistics.median(times)
+    return float(statistics.median(times))
 
 
 def weight(made: Site, path: str) -> int:

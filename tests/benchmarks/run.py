@@ -23,6 +23,8 @@ BENCHMARKS = (
     "bench_analytics.py quick",
     "bench_retention.py",
     "bench_forecast.py",
+    "bench_login.py",
+    "bench_web.py",
 )
 
 

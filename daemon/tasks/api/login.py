@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.api.access import Ctx, Who
 from tasks.api.context import Context
+from tasks.api.discreet import DiscreetRoute
 from tasks.users import Authority, NoSuchUser, Overloaded, Ticket, TooManyAttempts, WrongCredentials
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["users"], route_class=DiscreetRoute)
 
 
 class Credentials(BaseModel):
