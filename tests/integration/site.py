@@ -1,125 +1,42 @@
-"""The page as people have it: a real daemon that serves it, accounts of each role, and visitors who read what they are shown."""
+"""A site to visit: a real daemon with its page on a free port, accounts of every role, browsers and programs that log in."""
 
+import contextlib
 import http.client
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from desk import TIMEOUT, Desk
+from .desk import Desk, until
+from .markup import Element, parse
 
-#: Name → role; all have the same password.
-PEOPLE = {"ada": "admin", "olga": "operator", "vic": "viewer"}
 PASSWORD = "correct horse battery"
+#: Account → role.
+PEOPLE = {"ada": "admin", "olga": "operator", "vic": "viewer"}
+#: Seconds of silence after which an answer is given up.
+TIMEOUT = 60.0
+SESSION = "0a1b2c3d-1111-4222-8333-444455556666"
 
-_WEB = "[web]\nenabled = true\nport = 0\npassword_cost = 4\n"
-_VOID = {"meta", "link", "img", "input", "br", "hr", "wbr", "col"}
-
-
-@dataclass
-class Element:
-    """A part of a page. `all` and `one` look at everything within, in the order of the page."""
-
-    tag: str
-    attributes: dict[str, str] = field(default_factory=dict)
-    children: list["Element | str"] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        """What is read, with single spaces."""
-        return " ".join(self.raw.split())
-
-    @property
-    def raw(self) -> str:
-        return "".join(one if isinstance(one, str) else f" {one.raw} " for one in self.children)
-
-    def walk(self) -> Iterator["Element"]:
-        for one in self.children:
-            if isinstance(one, Element):
-                yield one
-                yield from one.walk()
-
-    def all(self, tag: str = "", /, **attributes: str) -> list["Element"]:
-        """`class_` has to be among the classes; for all others "_" is "-", and the value has to be the same."""
-        wanted = {name.strip("_").replace("_", "-"): value for name, value in attributes.items()}
-        return [one for one in self.walk() if (not tag or one.tag == tag) and one.has(wanted)]
-
-    def one(self, tag: str = "", /, **attributes: str) -> "Element":
-        found = self.all(tag, **attributes)
-        assert len(found) == 1, (tag, attributes, len(found))
-        return found[0]
-
-    def has(self, wanted: dict[str, str]) -> bool:
-        own = self.attributes
-        return all(
-            value in own.get("class", "").split() if name == "class" else own.get(name) == value
-            for name, value in wanted.items()
-        )
-
-    def section(self, name: str) -> "Element":
-        return self.one(id=name)
-
-    def rows(self) -> list[list[str]]:
-        """The texts of the cells of every row of the tables within."""
-        return [[one.text for one in row.walk() if one.tag in ("td", "th")] for row in self.all("tr")]
-
-    @property
-    def orders(self) -> list[str]:
-        """What the forms within would ask of the API: method and path."""
-        return [one.attributes["data-api"] for one in self.all("form") if "data-api" in one.attributes]
-
-    @property
-    def links(self) -> list[str]:
-        return [one.attributes["href"] for one in self.all("a") if "href" in one.attributes]
-
-
-class _Parser(HTMLParser):
-    """Takes only what is closed in the order in which it was opened, and runs without anything inline."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.root = Element("")
-        self._open = [self.root]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        made = Element(tag, {name: value or "" for name, value in attrs})
-        assert not [name for name in made.attributes if name == "style" or name.startswith("on")], made
-        assert tag != "script" or "src" in made.attributes, made
-        assert len(made.attributes) == len(attrs), f"an attribute twice: <{tag}> {attrs}"
-        self._open[-1].children.append(made)
-        if tag not in _VOID:
-            self._open.append(made)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in _VOID:
-            self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open[-1].tag == tag, f"</{tag}> ends <{self._open[-1].tag}> at {self.getpos()}"
-        self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].children.append(data)
-
-
-def parse(html: str) -> Element:
-    parser = _Parser()
-    parser.feed(html)
-    parser.close()
-    ids = [one.attributes["id"] for one in parser.root.walk() if "id" in one.attributes]
-    assert len(ids) == len(set(ids)), f"an id twice: {sorted(ids)}"
-    return parser.root
+Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Reply:
+class Answer:
     status: int
-    headers: http.client.HTTPMessage
+    #: as they came, names in lower case
+    headers: list[tuple[str, str]]
     body: bytes
+
+    def header(self, name: str) -> str | None:
+        """None: it is not there. More than one is an error."""
+        values = [value for given, value in self.headers if given == name]
+        assert len(values) <= 1, values
+        return values[0] if values else None
 
     @property
     def text(self) -> str:
@@ -128,97 +45,204 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
-
-class Visitor:
-    """Somebody with a browser. `csrf` is the token that the pages of this login carry."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.cookie = ""
-        self.csrf = ""
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Reply:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=TIMEOUT)
-        sent = {"Cookie": self.cookie} if self.cookie else {}
-        try:
-            connection.request(method, path, body, sent | {"Origin": self.url} | (headers or {}))
-            answer = connection.getresponse()
-            return Reply(answer.status, answer.headers, answer.read())
-        finally:
-            connection.close()
-
-    def log_in(self, name: str, password: str = PASSWORD) -> None:
-        form = urlencode({"username": name, "password": password}).encode()
-        answer = self.ask("POST", "/login", form, {"Content-Type": "application/x-www-form-urlencoded"})
-        assert answer.status == 303, answer.text
-        self.cookie = answer.headers["set-cookie"].partition(";")[0]
-        self.csrf = self.api("/v1/me")["csrf"]
-
-    def page(self, path: str, status: int = 200) -> Element:
-        """What stands at `path`, parsed."""
-        answer = self.ask("GET", path)
-        assert answer.status == status, (path, answer.status, answer.text[:2000])
-        assert answer.headers.get_content_type() == "text/html"
-        return parse(answer.text)
-
-    def main(self, path: str, status: int = 200) -> Element:
-        """The same without the frame around it."""
-        return self.page(path, status).one("main")
-
-    def api(self, path: str) -> Any:
-        answer = self.ask("GET", path)
-        assert answer.status == 200, (path, answer.text)
-        return answer.json()
-
-    def csv(self, path: str) -> list[dict[str, str]]:
-        import csv
-
-        answer = self.ask("GET", path)
-        assert answer.status == 200, (path, answer.text)
-        assert answer.headers.get_content_type() == "text/csv"
-        return list(csv.DictReader(answer.text.splitlines()))
-
-    def order(self, method: str, path: str, document: Any = None) -> Reply:
-        """What a form of a page does."""
-        body = None if document is None else json.dumps(document).encode()
-        headers = {"X-CSRF-Token": self.csrf} | ({"Content-Type": "application/json"} if body else {})
-        return self.ask(method, path, body, headers)
+    @property
+    def document(self) -> Element:
+        """The page."""
+        assert (self.header("content-type") or "").startswith("text/html"), (self.status, self.headers, self.body[:200])
+        return parse(self.text)
 
 
 class Site(Desk):
-    """A desk whose daemon serves the page, with an account for every role."""
+    """`Desk` with its page on. `settings` are TASKSD_… variables by their lower-case names: `web_host="::1"`."""
 
-    def __init__(self, folder: Path, *, agents: int = 2, queue: int = 20, config: str = "") -> None:
+    def __init__(self, folder: Path, *, agents: int = 2, queue: int = 20, **settings: str) -> None:
         super().__init__(folder, agents=agents, queue=queue)
-        file = folder / ".config/tasksd/config.toml"
-        file.write_text(file.read_text() + _WEB + config)
+        self.environ |= {"TASKSD_WEB_ENABLED": "true", "TASKSD_WEB_PORT": "0", "TASKSD_WEB_PASSWORD_COST": "4"}
+        self.environ |= {f"TASKSD_{name.upper()}": value for name, value in settings.items()}
+        self.port = 0
+        self._browsers: dict[str, Browser] = {}
+        self._tokens: dict[str, str] = {}
+        self._left = 0
 
     def start(self) -> None:
         super().start()
         if not self.ask("GET", "/v1/users")[2]:
             for name, role in PEOPLE.items():
-                status, _, answer = self.ask(
-                    "POST", "/v1/users", {"username": name, "password": PASSWORD, "role": role}
-                )
-                assert status == 201, answer
+                self.add_user(name, role)
+        # A daemon that was started anew has another port, and so another cookie.
+        self._browsers.clear()
+        self.port = int(self.ask("POST", "/v1/dashboard")[2]["url"].partition("/login")[0].rpartition(":")[2])
+
+    def add_user(self, name: str, role: str = "viewer", password: str = PASSWORD) -> None:
+        order = {"username": name, "password": password, "role": role}
+        status, _, answer = self.ask("POST", "/v1/users", order)
+        assert status == 201, answer
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        return str(self.ask("GET", "/v1/status")[2]["web"])
+        return f"http://{self.host}"
 
-    def visitor(self, name: str = "") -> Visitor:
-        """Logged in as `name`, if any."""
-        made = Visitor(self.url)
-        if name:
-            made.log_in(name)
-        return made
+    # Requests.
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+
+    def send(self, raw: bytes, method: str = "GET") -> Answer:
+        """The answer to what is sent on a connection of its own, byte for byte."""
+        with self.connect() as connection:
+            connection.sendall(raw)
+            return read_answer(connection, method)
+
+    def request(
+        self, method: str, target: str, *, headers: Headers | None = None, body: bytes = b"", host: str | None = None
+    ) -> Answer:
+        """One request of exactly these headers, besides Host, Connection and, with a body, Content-Length."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host if host is None else host}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body or method not in ("GET", "HEAD"):
+            lines.append(f"Content-Length: {len(body)}")
+        return self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body, method)
+
+    # People and programs. A login is not for free (tasks.users.throttle), so each is made once unless a new one is wanted.
+
+    def browser(self, name: str, password: str = PASSWORD, *, new: bool = False) -> "Browser":
+        """Logged in by the form."""
+        if new:
+            return Browser(self, name, password)
+        if name not in self._browsers:
+            self._browsers[name] = Browser(self, name, password)
+        return self._browsers[name]
+
+    def token(self, name: str, password: str = PASSWORD, *, new: bool = False) -> str:
+        """Of a program that logged in over the API."""
+        if new or name not in self._tokens:
+            order = json.dumps({"username": name, "password": password}).encode()
+            answer = self._patiently(
+                lambda: self.request("POST", "/v1/login", headers={"Content-Type": "application/json"}, body=order)
+            )
+            assert answer.status == 200, answer
+            token: str = answer.json()["token"]
+            if new:
+                return token
+            self._tokens[name] = token
+        return self._tokens[name]
+
+    def by_token(self, name: str, method: str, target: str, document: Any = None) -> Answer:
+        """A request as a program makes it."""
+        headers = {"Authorization": f"Bearer {self.token(name)}"}
+        body = b"" if document is None else json.dumps(document).encode()
+        if body:
+            headers["Content-Type"] = "application/json"
+        return self.request(method, target, headers=headers, body=body)
+
+    def _patiently(self, attempt: Callable[[], Answer]) -> Answer:
+        """Logging in as often as tests do is throttled."""
+        answer = attempt()
+        end = time.monotonic() + TIMEOUT
+        while answer.status == 429 and time.monotonic() < end:
+            time.sleep(float(answer.header("retry-after") or 1))
+            answer = attempt()
+        return answer
+
+    # What agents tell.
+
+    def leave(self, kind: str, session: str = SESSION, *, task: str = "-", **fields: Any) -> None:
+        """An event in the spool, as the recorder leaves it."""
+        event = {"session_id": session, "hook_event_name": kind, "cwd": str(self.repository)} | fields
+        self.leave_raw(json.dumps(event).encode(), task=task)
+
+    def leave_raw(self, content: bytes, *, task: str = "-") -> None:
+        self._left += 1
+        path = self.data / f"spool/{task}.0.{self._left}.0.json"
+        draft = self.folder / "draft"
+        draft.write_bytes(content)
+        draft.chmod(0o600)
+        at = time.time_ns()
+        os.utime(draft, ns=(at, at))
+        draft.rename(path)
+
+    def stored(self) -> None:
+        """Wait until everything left is in the store."""
+        spool = self.data / "spool"
+        until(lambda: not any(spool.glob("*.json")), "the spool is read")
 
 
-def site_in(folder: Path, *, config: str = "", **settings: int) -> Iterator[Site]:
+class Browser:
+    """One person's, with one cookie and the token of the pages."""
+
+    def __init__(self, site: Site, name: str, password: str = PASSWORD) -> None:
+        self.site = site
+        self.name = name
+        form = {"username": name, "password": password}
+        answer = site._patiently(lambda: log_in(site, form))
+        assert answer.status == 303, (answer.status, answer.text)
+        cookie = (answer.header("set-cookie") or "").partition(";")[0]
+        self.cookie = cookie
+        self.csrf: str = self.get("/v1/me").json()["csrf"]
+
+    @property
+    def token(self) -> str:
+        """What is in the cookie."""
+        return self.cookie.partition("=")[2]
+
+    def get(self, target: str, headers: Headers | None = None) -> Answer:
+        return self.site.request("GET", target, headers={"Cookie": self.cookie} | dict(headers or {}))
+
+    def page(self, target: str, status: int = 200) -> Element:
+        answer = self.get(target)
+        assert answer.status == status, (target, answer.status, answer.text[:2000])
+        return answer.document
+
+    def send(self, method: str, target: str, document: Any = None, headers: Headers | None = None) -> Answer:
+        """As the pages' script sends a form: JSON, with the token."""
+        usual = {"Cookie": self.cookie, "Origin": self.site.url, "X-CSRF-Token": self.csrf}
+        body = b"" if document is None else json.dumps(document).encode()
+        if body:
+            usual["Content-Type"] = "application/json"
+        return self.site.request(method, target, headers=usual | dict(headers or {}), body=body)
+
+    @contextlib.contextmanager
+    def stream(self, target: str) -> "Iterator[Iterator[dict[str, str]]]":
+        """The sections of a page as they come: name → HTML, one dictionary a change; ends when the stream ends."""
+        with self.site.connect() as connection:
+            head = f"GET {target} HTTP/1.1\r\nHost: {self.site.host}\r\nAccept: text/event-stream\r\n"
+            connection.sendall(f"{head}Cookie: {self.cookie}\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert answer.status == 200, answer.status
+            yield _changes(answer)
+
+
+def _changes(answer: http.client.HTTPResponse) -> Iterator[dict[str, str]]:
+    kind = ""
+    for raw in answer:
+        name, _, value = raw.decode().rstrip("\n").partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data" and kind == "sections":
+            yield json.loads(value)
+
+
+def log_in(site: Site, form: Mapping[str, str], headers: Headers | None = None) -> Answer:
+    """What the form of the login page sends."""
+    usual = {"Content-Type": "application/x-www-form-urlencoded", "Origin": site.url}
+    return site.request("POST", "/login", headers=usual | dict(headers or {}), body=urlencode(form).encode())
+
+
+def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
+    response = http.client.HTTPResponse(connection, method=method)
+    response.begin()
+    headers = [(name.lower(), value) for name, value in response.getheaders()]
+    return Answer(response.status, headers, response.read())
+
+
+def site_in(folder: Path, **settings: str) -> Iterator[Site]:
     """With its daemon running."""
-    made = Site(folder, config=config, **settings)
+    made = Site(folder, **settings)
     made.start()
     try:
         yield made
