@@ -240,9 +240,9 @@ def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
     return Answer(response.status, headers, response.read())
 
 
-def site_in(folder: Path, **settings: str) -> Iterator[Site]:
+def site_in(folder: Path, *, agents: int = 2, queue: int = 20, **settings: str) -> Iterator[Site]:
     """With its daemon running."""
-    made = Site(folder, **settings)
+    made = Site(folder, agents=agents, queue=queue, **settings)
     made.start()
     try:
         yield made
