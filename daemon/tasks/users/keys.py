@@ -157,12 +157,14 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; it has to be a file of yours of mode 600") from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} is no file; remove it, and a new one is made")
         _require_private(path, status, "600")
-        return file.read(_FILE_LIMIT), status
+        return os.read(fd, _FILE_LIMIT), status
+    finally:
+        os.close(fd)
 
 
 def _require_private(path: Path, status: os.stat_result, mode: str) -> None:

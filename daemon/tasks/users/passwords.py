@@ -6,6 +6,7 @@ key, which is not in the database, a stolen database is no start for guessing.
 
 import asyncio
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -105,20 +106,25 @@ class Hasher:
     async def hash(self, password: str) -> str:
         return await self._run(lambda: hash_password(self._pepper, password, self._cost))
 
+    @property
+    def crowd(self) -> int:
+        """Passwords that are being hashed, or wait for it."""
+        return self._inside
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
-        match = None if stored is None else _STORED.fullmatch(stored)
         # Composing takes quadratic time for hostile texts, and none that long is stored.
         fits = len(password) <= LONGEST
         hashed = prehash(self._pepper, password if fits else "")
-        same = bcrypt.checkpw(hashed, match[1].encode("ascii") if match else self._dummy)
-        return Verdict(
-            ok=same and fits and match is not None,
-            outdated=same and match is not None and int(match[2]) < self._cost,
-            malformed=stored is not None and match is None,
-        )
+        match = None if stored is None else _STORED.fullmatch(stored)
+        if match is not None and int(match[2]) in COSTS:
+            with contextlib.suppress(ValueError):  # no salt that bcrypt takes
+                same = bcrypt.checkpw(hashed, match[1].encode("ascii"))
+                return Verdict(same and fits, outdated=same and fits and int(match[2]) < self._cost)
+        bcrypt.checkpw(hashed, self._dummy)
+        return Verdict(ok=False, malformed=stored is not None)
 
     async def _run(self, work: Callable[[], T]) -> T:
         with self._lock:
