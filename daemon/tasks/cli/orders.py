@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import click
 
+from tasks.advice import advice
 from tasks.cli import asking, taskviews
-from tasks.cli.advice import advice
 from tasks.cli.app import say
 from tasks.cli.output import emit
 from tasks.cli.tasks import JSON, TASK, tasks_beginning

@@ -68,7 +68,7 @@ def dollars(value: float | None) -> str:
 
 
 def task(answer: Record, now: int) -> list[Block]:
-    from tasks.cli.advice import advice
+    from tasks.advice import advice
 
     one, facts = answer, Facts()
     facts.add("task", Cell(one["task_id"], STRONG))

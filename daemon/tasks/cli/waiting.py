@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from tasks.advice import advice
 from tasks.cli import asking, taskviews
-from tasks.cli.advice import advice
 from tasks.cli.app import EXIT_INTERRUPTED, say
 from tasks.cli.page import BAD, FAINT, NOTICE, STRONG, Cell
 from tasks.client import Client
