@@ -23,7 +23,7 @@ from tasks.api import Context
 from tasks.api.app import code_of
 from tasks.errors import StoreError, TasksError
 from tasks.users import Authority, InvalidToken, Principal
-from tasks.web import assets, shown
+from tasks.web import assets, charts, shown
 from tasks.words import Role
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Frame:
             auto_reload=False,
         )
         self.templates.filters |= shown.FILTERS
-        self.templates.globals |= shown.FUNCTIONS | {"asset": assets.address, "version": ctx.version}
+        self.templates.globals |= shown.FUNCTIONS | charts.FUNCTIONS | {"asset": assets.address, "version": ctx.version}
 
     async def answer(self, page: Page, request: Request) -> Response:
         """The page, or its stream."""
