@@ -173,7 +173,8 @@ def test_no_page_reads_calls_of_others(tmp_path: Path) -> None:
     key: dict[str, Any] = {"before": 5, "timestamp": 5, "limit": 100}
     plans = {
         calls._OF_TASK: key | {"task": "abc123"},
-        calls._OF_SESSION: key | {"session": SESSION, "any_agent": True, "agent": None},
+        calls._OF_SESSION: key
+        | {"session": SESSION, "any_agent": True, "agent": None, "any_prompt": True, "prompt": None},
         calls._ROWS.format(places="1, 2"): {},
     }
     try:

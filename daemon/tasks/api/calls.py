@@ -68,13 +68,18 @@ async def list_session_calls(
     agent: Annotated[
         str | None, Query(max_length=256, description="only of this subagent; empty: of the main agent")
     ] = None,
+    prompt: Annotated[
+        str | None, Query(max_length=256, description="only what belongs to this prompt; empty: to none")
+    ] = None,
     before: _Before = None,
     limit: _Limit = 100,
 ) -> list[Call]:
     """The same for a session, without calls that only the Python API recorded."""
     whole = await whole_session_id(ctx, session_uuid)
     found = await ctx.database.read(
-        lambda reader: history.calls_of_session(reader.query, whole, agent=agent, before=before, limit=limit)
+        lambda reader: history.calls_of_session(
+            reader.query, whole, agent=agent, prompt=prompt, before=before, limit=limit
+        )
     )
     return [Call(**one) for one in found]
 

@@ -67,6 +67,8 @@ class Context:
     accounting: dict[str, int] = field(default_factory=dict)
     #: reads transcripts; None: this daemon does not
     follower: Follower | None = None
+    #: questions to git for people who look, at once: each of them may read much of a repository
+    git_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     #: runs tasks; None: this daemon does not
     dispatcher: Dispatcher | None = None
     #: lets people log in; None: there is no page to log in to

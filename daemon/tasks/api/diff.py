@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from tasks import config, history
@@ -23,8 +23,6 @@ router = APIRouter(tags=["tasks"])
 PATCH, LONGEST_PATCH = 256 << 10, 1 << 20
 #: Bytes of each file in conflict.
 CONFLICT = 64 << 10
-#: Questions to git at once: each of them may read much of a repository.
-AT_ONCE = 2
 #: Characters that are redacted at once.
 _PIECE = 64 << 10
 
@@ -97,7 +95,6 @@ class Conflict(BaseModel):
 
 @router.get("/tasks/{task_id}/diff")
 async def read_diff(
-    request: Request,
     ctx: Ctx,
     task_id: TaskId,
     limit_bytes: Annotated[int, Query(ge=0, le=LONGEST_PATCH, description="of the patch")] = PATCH,
@@ -114,11 +111,11 @@ async def read_diff(
             one |= {name: clean(one[name]) for name in ("path", "old_path") if one.get(name)}
         return found | {"patch": _redacted(clean, found["patch"]), "reason": clean(found["reason"]) or None}
 
-    return Diff(**await _in_turn(request, look))
+    return Diff(**await _in_turn(ctx, look))
 
 
 @router.get("/tasks/{task_id}/conflict")
-async def read_conflict(request: Request, ctx: Ctx, task_id: TaskId) -> Conflict:
+async def read_conflict(ctx: Ctx, task_id: TaskId) -> Conflict:
     """The files that do not fit, of a task whose merge is in conflict, as git would leave them to a person."""
     work, state = await _work(ctx, task_id)
     found: dict[str, Any] = {"branch": work.branch, "base_branch": work.base_branch}
@@ -135,7 +132,7 @@ async def read_conflict(request: Request, ctx: Ctx, task_id: TaskId) -> Conflict
             one["reason"] = one["reason"] or None
         return found | {"reason": clean(found["reason"]) or None}
 
-    return Conflict(**found, **await _in_turn(request, look))
+    return Conflict(**found, **await _in_turn(ctx, look))
 
 
 async def _work(ctx: Context, task_id: str) -> tuple[Work, str]:
@@ -151,12 +148,9 @@ async def _work(ctx: Context, task_id: str) -> tuple[Work, str]:
     return await ctx.database.read(read)
 
 
-async def _in_turn(request: Request, look: Callable[[], T]) -> T:
-    """Run `look` in a thread, no more than AT_ONCE of them in one application."""
-    state = request.app.state
-    if not hasattr(state, "git_turns"):
-        state.git_turns = asyncio.Semaphore(AT_ONCE)
-    async with state.git_turns:
+async def _in_turn(ctx: Context, look: Callable[[], T]) -> T:
+    """Run `look` in a thread, when it is its turn."""
+    async with ctx.git_turns:
         return await asyncio.to_thread(look)
 
 

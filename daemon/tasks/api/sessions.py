@@ -93,13 +93,16 @@ async def list_sessions(
     ctx: Ctx,
     status: Annotated[list[SessionStatus] | None, Query(description="only these statuses")] = None,
     live: Annotated[bool, Query(description="only sessions that are not over")] = False,
+    before: Annotated[str | None, Query(max_length=256, description="what comes after the session of this id")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[Session]:
     """The latest active first."""
     wanted = list(status or SessionStatus)
     if live:
         wanted = [one for one in wanted if not one.is_over]
-    found = await ctx.database.read(lambda reader: history.sessions(reader.query, statuses=wanted, limit=limit))
+    found = await ctx.database.read(
+        lambda reader: history.sessions(reader.query, statuses=wanted, before=before, limit=limit)
+    )
     return [Session(**one) for one in found]
 
 

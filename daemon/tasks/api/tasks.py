@@ -260,6 +260,7 @@ async def list_tasks(
     agent_type: Annotated[str | None, Query(max_length=128)] = None,
     workspace: Annotated[str | None, Query(max_length=4096)] = None,
     since: Annotated[int | None, Query(ge=0, le=_MAX, description="created at this epoch millisecond or later")] = None,
+    before: Annotated[str | None, Query(max_length=64, description="what comes after the task of this id")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[ListedTask]:
     """The latest created first."""
@@ -271,7 +272,7 @@ async def list_tasks(
     found = await ctx.database.read(
         lambda reader: history.tasks(
             reader.query, statuses=statuses, workflow=workflow, user=user, agent_type=agent_type, workspace=workspace,
-            since=since, limit=limit,
+            since=since, before=before, limit=limit,
         )
     )  # fmt: skip
     return [ListedTask(**one) for one in found]

@@ -3,11 +3,12 @@
 Times in epoch milliseconds.
 """
 
-from tasks.history.accounting import accounting, unreported
+from tasks.history.accounting import accounting, spent_by, unreported
 from tasks.history.calls import calls_of_session, calls_of_task
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
+from tasks.history.touched import files_of_task
 from tasks.history.tree import session_tree
 from tasks.history.turns import session_turns
 from tasks.history.work import (
@@ -35,6 +36,7 @@ __all__ = [
     "calls_of_task",
     "events",
     "failures",
+    "files_of_task",
     "held",
     "news",
     "no_output",
@@ -45,6 +47,7 @@ __all__ = [
     "session_tree",
     "session_turns",
     "sessions",
+    "spent_by",
     "task",
     "task_counts",
     "tasks",

@@ -1,5 +1,8 @@
 """What transcripts told of sessions: how many calls, whether hooks reported them too, how many answers of the API."""
 
+import json
+from collections.abc import Iterable
+
 from tasks.history.records import DAY, Query, Record
 
 #: Days that count as now.
@@ -30,6 +33,12 @@ TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_
 _SPENT = f"""
 SELECT total(cost) / 1e12, {", ".join(f"coalesce(sum({name}), 0)" for name in ("messages", "unpriced", *TOKENS))}
 FROM cost_rollup WHERE dimension IN ('session', 'task') AND dimension = ? AND value = ? AND grain = {DAY}
+"""
+
+_SPENT_BY = f"""
+SELECT value, total(cost) / 1e12, sum(messages), sum(unpriced) FROM cost_rollup
+WHERE dimension IN ('session', 'task') AND dimension = :dimension AND grain = {DAY}
+  AND value IN (SELECT value FROM json_each(:values)) GROUP BY value
 """
 
 _SESSION = "SELECT expected, seen, added FROM reconciliations WHERE session_uuid = ?"
@@ -70,3 +79,11 @@ def spent(query: Query, dimension: str, value: str) -> Record:
     `unpriced`; tokens by kind.
     """
     return dict(zip(("cost", "messages", "unpriced", *TOKENS), query(_SPENT, [dimension, value])[0], strict=True))
+
+
+def spent_by(query: Query, dimension: str, values: Iterable[str]) -> dict[str, Record]:
+    """The same in short for several `session`s or `task`s: value → `cost`, `messages`, `unpriced`; only those with messages."""
+    rows = query(_SPENT_BY, {"dimension": dimension, "values": json.dumps(list(values))})
+    return {
+        value: {"cost": cost, "messages": messages, "unpriced": unpriced} for value, cost, messages, unpriced in rows
+    }

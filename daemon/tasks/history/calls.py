@@ -31,7 +31,7 @@ ORDER BY timestamp DESC, id DESC LIMIT :limit
 _OF_SESSION = """
 SELECT id FROM tool_usage
 WHERE session_uuid = :session AND tool_use_id IS NOT NULL AND (:any_agent OR agent_id IS :agent)
-  AND (:before IS NULL OR (+timestamp, id) < (:timestamp, :before))
+  AND (:any_prompt OR prompt_id IS :prompt) AND (:before IS NULL OR (+timestamp, id) < (:timestamp, :before))
 ORDER BY +timestamp DESC, id DESC LIMIT :limit
 """
 _ROWS = f"""
@@ -50,12 +50,24 @@ def calls_of_task(query: Query, task_id: str, *, before: int | None = None, limi
 
 
 def calls_of_session(
-    query: Query, session_uuid: str, *, agent: str | None = None, before: int | None = None, limit: int
+    query: Query,
+    session_uuid: str,
+    *,
+    agent: str | None = None,
+    prompt: str | None = None,
+    before: int | None = None,
+    limit: int,
 ) -> list[Record]:
     """The same for a session, without calls that only the Python API recorded. `agent`: only of this subagent, '': only of
-    the main agent.
+    the main agent; `prompt`: only what belongs to this prompt, '': to none.
     """
-    key = {"session": session_uuid, "any_agent": agent is None, "agent": agent or None}
+    key = {
+        "session": session_uuid,
+        "any_agent": agent is None,
+        "agent": agent or None,
+        "any_prompt": prompt is None,
+        "prompt": prompt or None,
+    }
     return _page(query, _OF_SESSION, key, before, limit)
 
 

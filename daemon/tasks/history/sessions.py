@@ -26,6 +26,11 @@ FAILURE_FIELDS = (
 
 _SESSIONS = f"SELECT {', '.join(SESSION_FIELDS)} FROM sessions"
 
+_FOLLOWS = """
+last_event_at <= (SELECT last_event_at FROM sessions WHERE session_uuid = :before)
+AND (last_event_at < (SELECT last_event_at FROM sessions WHERE session_uuid = :before) OR session_uuid > :before)
+"""
+
 _SESSION_COUNTS = """
 SELECT status, count(*) FROM sessions
 WHERE status NOT IN ('ended', 'failed', 'lost') OR last_event_at >= :yesterday GROUP BY status
@@ -63,10 +68,16 @@ def session_counts(query: Query, *, now: int) -> dict[str, int]:
     return {status: found.get(status, 0) for status in SessionStatus}
 
 
-def sessions(query: Query, *, statuses: Collection[str], limit: int) -> list[Record]:
-    """Sessions in one of `statuses`, the latest active first, each with its calls in flight (`running`)."""
-    marks = ", ".join("?" for _ in statuses)
-    rows = query(f"{_SESSIONS} WHERE status IN ({marks}) ORDER BY last_event_at DESC LIMIT ?", [*statuses, limit])
+def sessions(query: Query, *, statuses: Collection[str], before: str | None = None, limit: int) -> list[Record]:
+    """Sessions in one of `statuses`, the latest active first, each with its calls in flight (`running`); with `before`,
+    those that follow the session of that id in this order.
+    """
+    marks = ", ".join(repr(str(SessionStatus(one))) for one in statuses)
+    follows = "" if before is None else f"AND {_FOLLOWS}"
+    rows = query(
+        f"{_SESSIONS} WHERE status IN ({marks}) {follows} ORDER BY last_event_at DESC, session_uuid LIMIT :limit",
+        {"limit": limit} | ({} if before is None else {"before": before}),
+    )
     return _with_running(query, rows)
 
 

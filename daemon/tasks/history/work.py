@@ -39,6 +39,12 @@ SELECT {", ".join(f"substr({name}, 1, {SHORT})" if name in _LONG else name for n
 FROM tasks
 """
 
+# The first comparison lets an index begin at the place.
+_FOLLOWS = """
+created_at <= (SELECT created_at FROM tasks WHERE task_id = :before)
+AND (created_at < (SELECT created_at FROM tasks WHERE task_id = :before) OR task_id > :before)
+"""
+
 # Of those that are over, the ones of the last 24 hours; none of them was created more than 30 days before.
 _COUNTS = """
 SELECT status, count(*) FROM tasks WHERE status IN ('pending', 'queued', 'running') GROUP BY status
@@ -62,9 +68,12 @@ def tasks(
     agent_type: str | None = None,
     workspace: str | None = None,
     since: int | None = None,
+    before: str | None = None,
     limit: int,
 ) -> list[Record]:
-    """Tasks in one of `statuses` (none named: all), the latest created first, with their last activity while not over."""
+    """Tasks in one of `statuses` (none named: all), the latest created first, with their last activity while not over; with
+    `before`, those that follow the task of that id in this order.
+    """
     # Only what is asked for, so that an index can serve it.
     conditions, values = [], {"limit": limit}
     filters = {"user_id =": user, "workflow =": workflow, "agent_type =": agent_type, "workspace =": workspace}
@@ -72,6 +81,9 @@ def tasks(
         if value is not None:
             conditions.append(f"{comparison} :value{number}")
             values[f"value{number}"] = value  # type: ignore[assignment]
+    if before is not None:
+        conditions.append(_FOLLOWS)
+        values["before"] = before  # type: ignore[assignment]
     if statuses:
         conditions.append(f"status IN ({', '.join(repr(str(TaskStatus(one))) for one in statuses)})")
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
