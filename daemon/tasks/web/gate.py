@@ -6,7 +6,8 @@ of this machine and any page in a browser can reach it, hence Host, Origin and t
 
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -42,6 +43,8 @@ HEADERS = {
 }
 CSRF_HEADER = "x-csrf-token"
 BEARER = "bearer "
+#: Seconds between two looks whether whoever reads a stream is still logged in.
+RECHECK = 5.0
 
 
 class Gate:
@@ -75,9 +78,11 @@ class Gate:
             raise RuntimeError(f"the web application speaks HTTP alone, not {scope['type']}")
         answered = _Answered(send)
         refused = await self._decide(scope, answered)
-        await (refused or self._app)(scope, receive, answered)
-        if (note := scope.get("note")) is not None:
-            await note.write(answered.status)
+        try:
+            await (refused or self._app)(scope, receive, answered)
+        finally:
+            if (note := scope.get("note")) is not None:
+                await note.write(answered.status)
 
     async def _decide(self, scope: Scope, answered: "_Answered") -> Response | None:
         """None: it may go on. Else the answer."""
@@ -123,6 +128,7 @@ class Gate:
         if rule.role is None or not principal.role.covers(rule.role):
             return self._no(scope, 403, f"{principal.username} is {principal.role}; this takes {rule.role}")
         scope["principal"] = principal
+        answered.still_welcome = lambda: self._is_in(principal)
         if rule.writes:
             scope["note"] = Note.of(self._context, scope, rule, principal)
         if principal.via == "cookie" and (ticket := self._authority.renewed(principal, token)):
@@ -142,6 +148,15 @@ class Gate:
             return JSONResponse({"detail": f"logins cannot be checked now: {error}"}, 503, {"retry-after": "2"})
         # A token is good for the way in that it was made for: one out of a cookie would need no token against forgery else.
         return principal if principal.via == via else None
+
+    async def _is_in(self, principal: Principal) -> bool:
+        """Whether somebody is still logged in as before. Does not count as a request."""
+        try:
+            return (await self._authority.standing(principal)).role is principal.role
+        except InvalidToken:
+            return False
+        except StoreError:
+            return True  # the store will say so later
 
     def _token(self, headers: Headers) -> tuple[str, str]:
         """The token of the request and how it came, "" when there is none. Whoever names one in a header means that."""
@@ -177,14 +192,23 @@ class Gate:
 
 
 class _Answered:
-    """Passes an answer on with our headers, and remembers its status."""
+    """Passes an answer on with our headers, and remembers its status. A stream ends with the login that it was asked by."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status = 500
         self.headers: dict[str, str] = {}
+        self.still_welcome: Callable[[], Awaitable[bool]] | None = None
+        self._looked = time.monotonic()
+        self._is_over = False
 
     async def __call__(self, message: Message) -> None:
+        if self._is_over:
+            return
+        if message["type"] == "http.response.body" and message.get("more_body") and await self._has_to_end():
+            # The server now tells the application that its reader is gone.
+            self._is_over = True
+            message = {"type": "http.response.body"}
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=list(message["headers"]))
@@ -195,6 +219,12 @@ class _Answered:
                     headers.append(name, value)
             message = {**message, "headers": headers.raw}
         await self._send(message)
+
+    async def _has_to_end(self) -> bool:
+        if self.still_welcome is None or time.monotonic() - self._looked < RECHECK:
+            return False
+        self._looked = time.monotonic()
+        return not await self.still_welcome()
 
 
 def is_for_programs(path: str) -> bool:
