@@ -52,15 +52,14 @@ WEB_LIMITS = Limits(connections=64, head=16 << 10, request=1 << 20, submission=(
 #: The request that may be longer than the others.
 SUBMISSION = ("POST", "/v1/tasks")
 
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s"
+#: Of answers that are given before anything is asked of an application.
+_PLAIN = (
+    b"content-type: application/json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
 )
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + _PLAIN
 _BUSY_BODY = b'{"detail":"too many connections; close some and try again"}'
-_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s"
-)
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _PLAIN
 _TOO_LONG_BODY = b'{"detail":"the head of the request is too long; ask for less at once"}'
 
 
