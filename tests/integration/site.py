@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Site(Desk):
         super().__init__(folder, agents=agents, queue=queue)
         self.environ |= {"TASKSD_WEB_ENABLED": "true", "TASKSD_WEB_PORT": "0", "TASKSD_WEB_PASSWORD_COST": "4"}
         self.environ |= {f"TASKSD_{name.upper()}": value for name, value in settings.items()}
+        self.address = self.environ.get("TASKSD_WEB_HOST", "127.0.0.1")
         self.port = 0
         self._browsers: dict[str, Browser] = {}
         self._tokens: dict[str, str] = {}
@@ -80,7 +82,7 @@ class Site(Desk):
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -89,7 +91,7 @@ class Site(Desk):
     # Requests.
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+        return socket.create_connection((self.address, self.port), timeout=TIMEOUT)
 
     def send(self, raw: bytes, method: str = "GET") -> Answer:
         """The answer to what is sent on a connection of its own, byte for byte."""
@@ -147,6 +149,30 @@ class Site(Desk):
             time.sleep(float(answer.header("retry-after") or 1))
             answer = attempt()
         return answer
+
+    # What is stored.
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Table → its rows, all of them. Of logins without when they were last seen."""
+        connection = sqlite3.connect(f"file:{self.data / 'tasks.db'}?mode=ro", uri=True)
+        try:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            return {name: self._rows(connection, name) for name in names if not name.startswith("sqlite_")}
+        finally:
+            connection.close()
+
+    def _rows(self, connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "last_seen_at"]
+        return sorted(connection.execute(f"SELECT {', '.join(columns)} FROM {table}"), key=repr)
+
+    def change(self, statement: str, *values: Any) -> int:
+        """Change the store behind the daemon's back. Returns how many rows that concerned."""
+        connection = sqlite3.connect(self.data / "tasks.db", timeout=TIMEOUT)
+        try:
+            with connection:
+                return connection.execute(statement, values).rowcount
+        finally:
+            connection.close()
 
     # What agents tell.
 
