@@ -137,7 +137,8 @@ async def test_an_unknown_name_costs_what_a_known_one_costs() -> None:
     """Generously: other work shares the machine. `bench_login.py` has the strict figure."""
     hasher = Hasher(PEPPER, cost=8)
     stored = hash_password(PEPPER, "correct horse", 8)
-    known, unknown = [], []
+    known: list[int] = []
+    unknown: list[int] = []
     for _ in range(30):
         for times, what in ((known, stored), (unknown, None)):
             began = time.perf_counter_ns()
