@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tasks.cli import advice, overview, plain, styled, taskviews, views, waiting
+from tasks import advice
+from tasks.cli import overview, plain, styled, taskviews, views, waiting
 from tasks.cli.page import Cell, Column, Table
 from tasks.words import Failure
 

@@ -7,6 +7,7 @@ from tasks.history.accounting import accounting, spent_by, unreported
 from tasks.history.calls import calls_of_session, calls_of_task
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
+from tasks.history.seen import seen
 from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
 from tasks.history.touched import files_of_task
 from tasks.history.tree import session_tree
@@ -42,6 +43,7 @@ __all__ = [
     "no_output",
     "run_state",
     "runs",
+    "seen",
     "session",
     "session_counts",
     "session_tree",

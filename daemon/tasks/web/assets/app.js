@@ -172,6 +172,25 @@ function say(text, isBad = false) {
   if (text) silence = setTimeout(() => say(""), isBad ? 15000 : 5000);
 }
 
+// What is said on the page that comes next.
+function sayThere(text) {
+  try {
+    sessionStorage.setItem("tasksd-said", text.trim());
+  } catch {
+    // it is not said
+  }
+}
+
+function sayHere() {
+  try {
+    const text = sessionStorage.getItem("tasksd-said");
+    sessionStorage.removeItem("tasksd-said");
+    if (text) say(text);
+  } catch {
+    // nothing was kept
+  }
+}
+
 function ask(question) {
   const dialog = byId("ask");
   byId("ask-text").textContent = question;
@@ -230,11 +249,17 @@ async function carryOut(form) {
       if (problem) problem.textContent = words;
       else say(words, true);
     } else if (form.dataset.then) {
+      sayThere([form.dataset.done ?? "", ...(document_?.warnings ?? [])].join(" "));
       location.assign(form.dataset.then.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(document_?.[name] ?? "")));
     } else {
-      say([form.dataset.done ?? "Done.", ...(document_?.warnings ?? [])].join(" "));
+      const words = [form.dataset.done ?? "Done.", ...(document_?.warnings ?? [])].join(" ");
       if (form.hasAttribute("data-reset")) form.reset();
-      if (form.hasAttribute("data-reload")) location.reload();
+      if (form.hasAttribute("data-reload")) {
+        sayThere(words);
+        location.reload();
+      } else {
+        say(words);
+      }
     }
   } catch (error) {
     say(`the daemon does not answer: ${error.message}`, true);
@@ -301,6 +326,7 @@ if (location.hash.startsWith("#once=") && byId("once")) {
   form.submit();
 }
 
+sayHere();
 tellTimes();
 setInterval(tellTimes, 1000);
 for (const one of document.querySelectorAll("[data-tail]")) one.scrollTop = one.scrollHeight;
