@@ -34,6 +34,7 @@ _COMMANDS = {
     "clean": "tasks.cli.orders",
     "pool": "tasks.cli.pool",
     "doctor": "tasks.cli.doctor",
+    "demo": "tasks.cli.demo",
     "up": "tasks.cli.up",
     "hooks": "tasks.cli.hooks",
     "service": "tasks.cli.service",

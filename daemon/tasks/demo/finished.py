@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tasks.database import Value, Write
+from tasks.demo.bill import dollars
 from tasks.demo.conversation import Conversation, Tokens, unique
 from tasks.demo.orders import ERRORS, FATES, Fate, Order, orders
 from tasks.demo.past import PastStage, moments
@@ -111,7 +112,7 @@ class FinishedTasks:
             task_id=task_id, order=order, fate=fate, priority=rng.choices((0, 1, 2), (22, 58, 20))[0], model=model,
             user_id=rng.randint(1, len(PEOPLE)), created_at=created_at, started_at=started_at, finished_at=stage.now(),
             session=None if fate == "not_started" else one.session, spent=dict(one.spent), turns=one.turns,
-            cost_usd=self._cost(one.spent, stage.now()), activity=_activity(one, started_at, order), result=result,
+            cost_usd=dollars(self._book, one.spent, stage.now()), activity=_activity(one, started_at, order), result=result,
         )  # fmt: skip
 
     def _play(self, one: Conversation, order: Order, fate: Fate) -> str | None:
@@ -138,36 +139,26 @@ class FinishedTasks:
             return None
         if fate in ("agent_error", "max_turns", "budget"):
             one.fail("server_error" if fate == "agent_error" else "unknown", ERRORS[fate])
-            one.result(ERRORS[fate], self._cost(one.spent, stage.now()), is_error=True, terminal_reason=fate)
+            one.result(ERRORS[fate], dollars(self._book, one.spent, stage.now()), is_error=True, terminal_reason=fate)
             one.end()
             return None
         words = (
             "There was nothing to change: it is done that way already." if fate == "nothing" else rng.choice(LAST_WORDS)
         )
         one.stop(words)
-        one.result(words, self._cost(one.spent, stage.now()))
+        one.result(words, dollars(self._book, one.spent, stage.now()))
         one.end()
         return words
-
-    def _cost(self, spent: Mapping[str, Tokens], at: int) -> float:
-        """Dollars, as the client would count them: it knows prices that our list does not."""
-        total = 0
-        for model, tokens in spent.items():
-            rate = self._book.rate(model, at) or self._book.rate(STRONG, at)
-            if rate is not None:
-                rates = (rate.input, rate.output, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h)
-                total += sum(number * price for number, price in zip(tokens, rates, strict=True))
-        return total / 1e12
 
 
 def rows(task: Finished, place: Place) -> list[Write]:
     """What the store holds of a task that is over."""
     usage = _usage(task)
-    run: dict[str, Value] = {name: None for name in RUN_COLUMNS} | usage | {
+    run: dict[str, Value] = dict.fromkeys(RUN_COLUMNS) | usage | {
         "task_id": task.task_id, "attempt": 1, "session_uuid": task.session, "resumed": 0, "host": socket.gethostname(),
         "started_at": task.started_at, "started_monotonic": 0.0, "finished_at": task.finished_at,
         "exit_status": _EXITS.get(task.fate, 1 if task.is_failed and task.fate != "policy" else 0),
-        "outcome": task.fate if task.is_failed and task.fate != "policy" else "stopped" if task.fate == "stopped" else "completed",
+        "outcome": _outcome(task),
     }  # fmt: skip
     writes = [Write.one(_TASK, _row(task, place, usage)), Write.one(_RUN, run)]
     if task.fate == "policy" or (task.fate == "merged" and task.turns % 7 == 0):
@@ -180,12 +171,18 @@ def rows(task: Finished, place: Place) -> list[Write]:
     return writes
 
 
+def _outcome(task: Finished) -> str:
+    if task.fate == "kept":
+        return "timeout"
+    return task.fate if task.fate == "stopped" or (task.is_failed and task.fate != "policy") else "completed"
+
+
 def _row(task: Finished, place: Place, usage: dict[str, Value]) -> dict[str, Value]:
     order, fate = task.order, task.fate
     has_branch = fate not in ("not_started", "nothing")
     status = "stopped" if fate == "stopped" else "failed" if task.is_failed or fate == "kept" else "completed"
     merge_state = fate if fate in ("merged", "conflict", "kept") else "none"
-    return {name: None for name in COLUMNS} | usage | {
+    return dict.fromkeys(COLUMNS) | usage | {
         "task_id": task.task_id, "user_id": task.user_id, "description": order.description, "status": status,
         "priority": task.priority, "agent_type": order.agent_type, "workflow": order.workflow, "model": task.model,
         "workspace": str(place.workspace(order.project)), "isolate": 1, "attempt": 1,

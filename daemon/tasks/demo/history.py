@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tasks.config import Settings
 from tasks.database import SyncDatabase
@@ -11,7 +12,7 @@ from tasks.demo.finished import Finished, FinishedTasks, kept, rows
 from tasks.demo.orders import Order
 from tasks.demo.past import Archive
 from tasks.demo.place import Place
-from tasks.demo.projects import PEOPLE, PROJECTS, Project, git, make_repository, tune
+from tasks.demo.projects import PEOPLE, PROJECTS, Project, git, make_repository, tuned
 from tasks.demo.sessions import MINUTE, Scene, play_week
 from tasks.git import Worktrees
 from tasks.prices import PriceBook
@@ -73,7 +74,7 @@ def _left_to_people(place: Place, settings: Settings, tasks: FinishedTasks, unti
     conflict = _with_worktree(worktrees, place, one, path, rng, paths=(path,))
     # Somebody changes the same line on main.
     workspace = place.workspace(harbor)
-    tune(workspace / path, rng, 0)
+    _change(workspace / path, rng)
     _commit(place, harbor, str(workspace), "Tighten the limit of sessions", until - 30 * MINUTE, person=PEOPLE[2])
     order = Order(lumen, "Draw the legend of charts below them on phones", None, None)
     one = tasks.play(order, "kept", until - 190 * MINUTE)
@@ -85,9 +86,13 @@ def _with_worktree(
 ) -> Finished:
     """With a worktree as the daemon makes it, and a commit in it."""
     made = worktrees.create(task.task_id, place.workspace(task.order.project))
-    tune(made.workdir / path, rng, 0)
+    _change(made.workdir / path, rng)
     _commit(place, task.order.project, str(made.workdir), task.order.description, task.finished_at)
     return kept(task, worktree=str(made.path), base_commit=made.base_commit, paths=paths)
+
+
+def _change(path: Path, rng: random.Random) -> None:
+    path.write_text(tuned(path, rng, 0)[2], encoding="utf-8")
 
 
 def _commit(

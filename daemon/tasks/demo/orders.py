@@ -42,12 +42,12 @@ Fate = Literal[
     "lost", "kept", "conflict",
 ]  # fmt: skip
 
+_MERGED: Sequence[Fate] = ("merged", "merged")
 #: What became of them, most of it good; each kind of failure at least once in a week.
 FATES: Sequence[Fate] = (
-    "merged", "merged", "merged", "merged", "merged", "merged", "agent_error", "merged", "merged", "stopped", "merged", "nothing", "merged", "timeout", "merged",
-    "merged", "budget", "merged", "merged", "merged", "max_turns", "merged", "policy", "merged", "merged", "no_progress",
-    "merged", "merged", "not_started", "merged", "agent_error", "merged", "merged", "merged", "stopped", "merged",
-    "lost", "merged",
+    *_MERGED, *_MERGED, *_MERGED, "agent_error", *_MERGED, "stopped", "merged", "nothing", "merged", "timeout", *_MERGED,
+    "budget", *_MERGED, "merged", "max_turns", "merged", "policy", *_MERGED, "no_progress", *_MERGED, "not_started", "merged",
+    "agent_error", *_MERGED, "merged", "stopped", "merged", "lost", "merged",
 )  # fmt: skip
 
 ERRORS: dict[str, str] = {

@@ -137,16 +137,17 @@ def git(folder: Path, *arguments: str, environ: Mapping[str, str], text: str = "
     return done.stdout.decode("utf-8", "replace")
 
 
-def tune(path: Path, rng: random.Random, which: int | None = None) -> tuple[str, str]:
-    """Change one number in a file of code, the one of the function `which`. Returns the line before and after."""
+def tuned(path: Path, rng: random.Random, which: int | None = None) -> tuple[str, str, str]:
+    """Another number in a file of code, for the function `which` or any. Returns the line before and after, and the content
+    to be written.
+    """
     lines = path.read_text(encoding="utf-8").split("\n")
     places = [number for number, line in enumerate(lines) if TUNABLE in line]
     at = rng.choice(places) if which is None else places[which]
     before = lines[at]
     beginning, _, number = before.partition(TUNABLE)
-    lines[at] = f"{beginning}{TUNABLE}{int(number) + rng.randint(-7, 19) or 20}"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return before.strip(), lines[at].strip()
+    lines[at] = f"{beginning}{TUNABLE}{int(number) % 97 + rng.randint(1, 40)}"
+    return before.strip(), lines[at].strip(), "\n".join(lines)
 
 
 class _Stream:

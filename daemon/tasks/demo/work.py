@@ -30,16 +30,17 @@ LAST_WORDS = (
 
 #: Tool, how the call ends, what is said. {file} and {name} are filled in.
 _FAILURES: Sequence[tuple[str, Outcome, str]] = (
-    ("Bash", "failed", "Exit code 1\nFAILED {file}::test_{name} - AssertionError: assert 3 == 4\n1 failed, 41 passed in 2.31s"),
-    ("Bash", "failed", "Exit code 1\nFAILED {file}::test_{name}_empty - IndexError: list index out of range\n2 failed, 40 passed"),
+    ("Bash", "failed", "Exit code 1\nFAILED {file}::test_{name} - AssertionError: assert 3 == 4\n1 failed, 41 passed"),
+    ("Bash", "failed", "Exit code 1\nFAILED {file}::test_{name}_empty - IndexError: pop from empty list\n2 failed"),
     ("Bash", "failed", "Exit code 127\n/bin/bash: line 1: just: command not found"),
     ("Bash", "failed", "Exit code 2\nls: cannot access 'fixtures/{name}.json': No such file or directory"),
-    ("Bash", "failed", 'Exit code 1\n  File "{file}", line 27\n    def {name}(items:\n             ^\nSyntaxError: \'(\' was never closed'),
+    ("Bash", "failed",
+     'Exit code 1\n  File "{file}", line 27\n    def {name}(items:\n             ^\nSyntaxError: \'(\' was never closed'),
     ("Bash", "failed", "Exit code 1\ncat: /var/log/{name}.log: Permission denied"),
     ("Bash", "failed", "Exit code 143\nCommand timed out after 2m 0s"),
     ("Bash", "failed", "Exit code 128\nfatal: unable to access 'https://git.example.org/{name}.git/': Could not resolve host: "
      "git.example.org"),
-    ("Bash", "failed", "Exit code 7\ncurl: (7) Failed to connect to localhost port 8080 after 0 ms: Couldn't connect to server"),
+    ("Bash", "failed", "Exit code 7\ncurl: (7) Failed to connect to localhost port 8080 after 0 ms: Connection refused"),
     ("Bash", "failed", "Exit code 1\ntar: {name}.tar: Wrote only 4096 of 10240 bytes: No space left on device"),
     ("Bash", "denied", "Permission to use Bash has been denied because Claude Code is running in don't ask mode."),
     ("Bash", "denied", "Permission to use Bash with command git push --force has been denied."),
