@@ -37,11 +37,13 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 async def called(service: Service, name: str, use: str, *, tool: str = "Bash", **fields: Any) -> None:
     """A call that goes well, or with `error` does not."""
-    answered = {key: fields.pop(key) for key in ("tool_response", "error") if key in fields}
+    answered: dict[str, Any] = {key: fields.pop(key) for key in ("tool_response", "error") if key in fields}
     common = {"tool_name": tool, "tool_use_id": use, "prompt_id": name, "tool_input": {}} | fields
     await service.happen("PreToolUse", **common)
-    kind = "PostToolUseFailure" if "error" in answered else "PostToolUse"
-    await service.happen(kind, duration_ms=10, **({"tool_response": {}} | answered | common))
+    if "error" in answered:
+        await service.happen("PostToolUseFailure", duration_ms=10, **answered, **common)
+    else:
+        await service.happen("PostToolUse", duration_ms=10, tool_response=answered.get("tool_response", {}), **common)
 
 
 async def spend(service: Service, *messages: tuple[str, str | None, str | None, int | None]) -> None:

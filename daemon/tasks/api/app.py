@@ -8,6 +8,7 @@ from tasks.api import (
     calls,
     costs,
     diff,
+    doctor,
     errors,
     events,
     guard,
@@ -17,6 +18,7 @@ from tasks.api import (
     pool,
     quarantine,
     sessions,
+    settings,
     stats,
     stats_errors,
     stats_tasks,
@@ -43,7 +45,7 @@ from tasks.users import LastAdmin, NoSuchLogin, NoSuchUser, Principal, UserExist
 RESOURCES = (
     status.router, sessions.router, tasks.router, logs.router, pool.router, tools.router, errors.router, events.router,
     quarantine.router, verdicts.router, guard.router, stats.router, stats_errors.router, stats_tasks.router, costs.router,
-    calls.router, turns.router, diff.router, login.router,
+    calls.router, turns.router, diff.router, doctor.router, settings.router, login.router, users.router, audit.router,
 )  # fmt: skip
 
 #: The first that fits; every other TasksError is 400.

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.accounting.follower import Follower
 from tasks.config import Settings
@@ -14,6 +14,9 @@ from tasks.retention import State
 from tasks.runner import Dispatcher
 from tasks.spool import Quarantine, Spool
 from tasks.users import Authority
+
+if TYPE_CHECKING:
+    from tasks.api.doctor import Doctor
 
 
 class Bell:
@@ -75,3 +78,5 @@ class Context:
     authority: Authority | None = None
     #: where the page is, or "off", or why there is none
     web: str = "off"
+    #: looks for what is wrong; None: nobody has asked yet
+    doctor: "Doctor | None" = None

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tasks.api.access import Ctx
@@ -45,9 +46,10 @@ _FINDINGS = TypeAdapter(list[Finding])
 class Doctor:
     """Looks when asked to, one look at a time; whoever asks during a look is given what it finds."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._looking = asyncio.Lock()
+        self._ahead: asyncio.Task[None] | None = None
         self._found: Diagnosis | str = "nobody has looked yet"
         self._ended = -LASTS
 
@@ -62,6 +64,25 @@ class Doctor:
             raise HTTPException(503, f"cannot run `tasksd doctor`: {self._found}")
         return self._found
 
+    @property
+    def last(self) -> Diagnosis | str:
+        """What was found the last time; or why nothing was."""
+        return self._found
+
+    @property
+    def looks(self) -> bool:
+        """Whether a look is under way."""
+        return self._looking.locked()
+
+    def look_ahead(self, age: float) -> None:
+        """Begin a look that nobody waits for, unless one is under way, or the last ended less than `age` seconds ago."""
+        if not self.looks and (self._ahead is None or self._ahead.done()) and time.monotonic() - self._ended > age:
+            self._ahead = asyncio.create_task(self._look_alone(), name="doctor")
+
+    async def _look_alone(self) -> None:
+        with contextlib.suppress(HTTPException):  # it is kept as what was found
+            await self.diagnosis(fresh=True)
+
     async def _look(self) -> None:
         began = time.time_ns() // 1_000_000
         try:
@@ -75,31 +96,44 @@ class Doctor:
         self._ended = time.monotonic()
 
     async def _output(self) -> bytes:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *_COMMAND, "--data-dir", os.fspath(self._context.settings.data_dir), "doctor", "--json"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,  # one group to kill, with whatever it has started
+        command = (sys.executable, *_COMMAND, "--data-dir", os.fspath(self._data_dir), "doctor", "--json")
+        # A task of its own: called off while it starts, asyncio would end the program but not what that has started.
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,  # one group to kill
+            ),
+            name="doctor",
         )
         try:
             async with asyncio.timeout(TIMEOUT):
+                process = await asyncio.shield(starting)
                 output, _ = await process.communicate()
                 return output
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
+            await asyncio.shield(_end(starting))
+
+
+async def _end(starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    with contextlib.suppress(OSError):  # it did not start
+        process = await starting
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def doctor_of(ctx: Context) -> Doctor:
+    """The one of this daemon, for all who ask."""
+    if ctx.doctor is None:
+        ctx.doctor = Doctor(ctx.settings.data_dir)
+    return ctx.doctor
 
 
 @router.get("/doctor")
-async def read_doctor(
-    request: Request, ctx: Ctx, fresh: Annotated[bool, Query(description="look again now")] = False
-) -> Diagnosis:
+async def read_doctor(ctx: Ctx, fresh: Annotated[bool, Query(description="look again now")] = False) -> Diagnosis:
     """What is wrong, and what to do about it. Looked at anew when the last look is older than a minute."""
-    state = request.app.state
-    if not hasattr(state, "doctor"):
-        state.doctor = Doctor(ctx)
-    doctor: Doctor = state.doctor
-    return await doctor.diagnosis(fresh=fresh)
+    return await doctor_of(ctx).diagnosis(fresh=fresh)
