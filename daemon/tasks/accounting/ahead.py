@@ -1,8 +1,8 @@
-"""Reads transcripts in a process of its own while the caller stores what it has: parsing is about half of a backfill."""
+"""Reads transcripts in a process of its own while the caller stores what it has: that is about half of a backfill."""
 
 import contextlib
 import logging
-import pickle
+import os
 import queue
 import struct
 import subprocess
@@ -10,12 +10,17 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeAlias
+from typing import IO, Self
 
-from tasks.transcripts import Chunk, Position, read
+import msgspec
+
+from tasks.accounting.told import Told, tell
+from tasks.redaction import Redactor
+from tasks.transcripts import Call, Chunk, Position, agent_of, read, stored_name
+from tasks.words import PrivacyLevel
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +28,39 @@ log = logging.getLogger(__name__)
 ASKED, WAITING = 32, 8
 
 _LENGTH = struct.Struct("<Q")
-#: What the reader says of a file: a chunk of it, that there is no more, or why it could not be read.
-_Answer: TypeAlias = Chunk | OSError | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A file to read. Its path is no text: names may be of any bytes."""
+
+    path: bytes
+    position: Position
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A chunk of the file, why it could not be read, or (all None) that there is no more of it."""
+
+    chunk: Chunk | None = None
+    told: Told | None = None
+    #: errno; 0: none
+    error: int | None = None
+    text: str = ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_order = msgspec.msgpack.Decoder(_Order).decode
+_decode_answer = msgspec.msgpack.Decoder(_Answer).decode
 
 
 def chunks(path: Path, position: Position, limit: int) -> Iterator[Chunk]:
-    """What is new behind `position`, the last line included where it is whole. Raises OSError."""
+    """What is new behind `position`, the last line included where it is whole; of answers that tell of no failure without the
+    text, for nobody asks for it. Raises OSError.
+    """
     while True:
-        chunk = read(path, position, limit=limit, final=True)
+        chunk = read(path, position, limit=limit, final=True, only_failures=True)
         yield chunk
         if chunk.done:
             return
@@ -38,15 +68,16 @@ def chunks(path: Path, position: Position, limit: int) -> Iterator[Chunk]:
 
 
 class Reader:
-    """Reads files in the order of `plan`, ahead of who asks for them. `with` ends its process.
+    """Reads files ahead of who asks for them, and takes the secrets out. `with` ends its process.
 
-    Should that process die, the rest is read here: a backfill does not depend on it. Texts of answers that tell of no
-    failure are left out, nobody asks for them.
+    Should that process die, the rest is read here: a backfill does not depend on it. `secret` and `level` are those of
+    `Redactor`. Of the calls and answers whose texts are in `Told`, the chunks have none.
     """
 
-    def __init__(self, plan: Iterable[tuple[Path, Position]], limit: int) -> None:
+    def __init__(self, limit: int, secret: bytes, level: PrivacyLevel) -> None:
         self._limit = limit
-        self._plan = iter(plan)
+        self._redactor = Redactor(secret, level)
+        self._plan: Iterator[tuple[Path, Position]] = iter(())
         self._asked: deque[tuple[Path, Position]] = deque()
         self._answers: queue.Queue[bytes | None] = queue.Queue(WAITING)
         self._over = threading.Event()
@@ -56,6 +87,9 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        with contextlib.suppress(OSError):  # it died: `next` finds out
+            _send(_stream(self._child.stdin), secret)
+            _send(_stream(self._child.stdin), level.encode())
         threading.Thread(target=self._listen, name="tasksd-read-ahead", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -72,27 +106,34 @@ class Reader:
                 if pipe is not None:
                     pipe.close()
 
-    def next(self) -> Iterator[Chunk]:
+    def follow(self, plan: Iterable[tuple[Path, Position]]) -> None:
+        """What to read, in the order in which it will be asked for."""
+        self._plan = iter(plan)
+        self._ask()
+
+    def next(self) -> Iterator[tuple[Chunk, Told]]:
         """The chunks of the next file of the plan. Raises OSError when it cannot be read."""
         self._ask()
         path, position = self._asked.popleft()
         while (raw := self._answers.get()) is not None:
-            answer: _Answer = pickle.loads(raw)  # noqa: S301  (our own child's answer)
-            if isinstance(answer, Chunk):
-                position = answer.position
-                yield answer
-            elif answer is None:
+            answer = _decode_answer(raw)
+            if answer.chunk is not None and answer.told is not None:
+                position = answer.chunk.position
+                yield replace(answer.chunk, agent_id=agent_of(path)), answer.told
+            elif answer.error is None:
                 return
             else:
-                raise answer
+                raise _error(answer, path)
         self._answers.put(None)  # for the files after this one
-        yield from chunks(path, position, self._limit)
+        for chunk in chunks(path, position, self._limit):
+            yield _told(chunk, self._redactor)
 
     def _ask(self) -> None:
         while len(self._asked) < ASKED and (one := next(self._plan, None)) is not None:
             self._asked.append(one)
             with contextlib.suppress(OSError):  # it died: `next` finds out
-                _send(_stream(self._child.stdin), (*one, self._limit))
+                order = _Order(os.fsencode(one[0]), one[1], self._limit)
+                _send(_stream(self._child.stdin), _encode(order))
 
     def _listen(self) -> None:
         """Takes the answers out of the pipe, so that the reader goes on while the caller stores."""
@@ -111,27 +152,42 @@ class Reader:
 
 
 def main() -> None:
-    """The reader: files to read come on standard input, what they say goes to standard output."""
+    """The reader: secret, privacy level and files to read come on standard input, what they say goes to standard output."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    secret, level = _receive(requests), _receive(requests)
+    if secret is None or level is None:
+        return
+    redactor = Redactor(secret, PrivacyLevel(level.decode()))
     while (raw := _receive(requests)) is not None:
-        path, position, limit = pickle.loads(raw)  # noqa: S301  (our own parent's request)
+        order = _decode_order(raw)
         try:
-            for chunk in chunks(path, position, limit):
-                _send(answers, _lightened(chunk))
+            for chunk in chunks(Path(os.fsdecode(order.path)), order.position, order.limit):
+                light, told = _told(chunk, redactor)
+                _send(answers, _encode(_Answer(replace(light, agent_id=None), told)))
         except BrokenPipeError:
             return
         except OSError as error:
-            _send(answers, error)
+            _send(answers, _encode(_Answer(error=error.errno or 0, text=stored_name(error.strerror or str(error)))))
         else:
-            _send(answers, None)
+            _send(answers, _encode(_Answer()))
 
 
-def _lightened(chunk: Chunk) -> Chunk:
-    return replace(chunk, answers=[replace(one, text="") if one.success else one for one in chunk.answers])
+def _told(chunk: Chunk, redactor: Redactor) -> tuple[Chunk, Told]:
+    """A chunk without the texts that nobody needs any more, and what is stored instead of them."""
+    told = tell(chunk, redactor)
+    calls = [
+        Call(c.tool_use_id, c.tool_name, c.message_id, c.model, c.prompt_id, c.timestamp, b"") for c in chunk.calls
+    ]
+    answers = [replace(one, text="") if one.tool_use_id in told.failures else one for one in chunk.answers]
+    return replace(chunk, calls=calls, answers=answers), told
 
 
-def _send(stream: IO[bytes], what: object) -> None:
-    raw = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+def _error(answer: _Answer, path: Path) -> OSError:
+    """As it was raised by the reader, of the same class."""
+    return OSError(answer.error, answer.text, str(path)) if answer.error else FileNotFoundError(answer.text)
+
+
+def _send(stream: IO[bytes], raw: bytes) -> None:
     stream.write(_LENGTH.pack(len(raw)))
     stream.write(raw)
     stream.flush()

@@ -3,8 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from tasks import config
 from tasks.accounting.ahead import Reader, chunks
 from tasks.accounting.contexts import settle_contexts
 from tasks.accounting.ledger import UNDATED, Accounted, Store, account, rank, stored_position
-from tasks.accounting.reconcile import reconcile
+from tasks.accounting.reconcile import Reconciled, reconcile
+from tasks.accounting.told import Told, tell
 from tasks.config import Settings
 from tasks.database import Connection, SyncDatabase
 from tasks.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
@@ -107,6 +108,7 @@ class _Piece:
 
     file: TranscriptFile
     chunk: Chunk
+    told: Told
     began_at: int
     expect: Position
 
@@ -119,9 +121,8 @@ class _Run:
         self._store = store
         self._progress = progress
         self._book = PriceBook.of(settings)
-        # Loads the price list before others wait for a transaction.
-        self._book.rate("claude", time.time_ns() // 1_000_000)
-        self._redactor = Redactor(config.secret_key(settings), settings.privacy.level)
+        self._secret, self._level = config.secret_key(settings), settings.privacy.level
+        self._redactor = Redactor(self._secret, self._level)
         self._grace = settings.transcripts.grace
         self._pending: list[_Piece] = []
         self._again: list[TranscriptFile] = []
@@ -132,18 +133,10 @@ class _Run:
     def all(self, files: list[TranscriptFile]) -> None:
         self._total = sum(file.size for file in files), len(files)
         self._report()
-        known = {
-            path: began_at for path, began_at in self._store.query("SELECT path, began_at FROM transcripts") if path
-        }
-        ranked = []
-        for file in files:
-            if (began_at := known.get(stored_name(file.path), UNDATED)) == UNDATED:
-                began_at = self._rank(file)
-            ranked.append((began_at, str(file.path), file))
-        self._read_all([(file, began_at) for began_at, _, file in sorted(ranked, key=lambda one: one[:2])])
+        self._read_all(files)
         for _ in range(_TRIES):
             again, self._again = self._again, []
-            self._read_all([(file, self._rank(file)) for file in again])
+            self._read_all(again)
         self.found.skipped += [(file.path, "another process reads it all the time") for file in self._again]
         self._reconcile()
         waiting = "SELECT count(*) FROM expected_calls WHERE answered_at IS NOT NULL"
@@ -151,22 +144,21 @@ class _Run:
         while self._store.transaction(settle_contexts):
             pass
 
-    def _rank(self, file: TranscriptFile) -> int:
-        try:
-            return rank(file.path)
-        except OSError:
-            return UNDATED  # reading it says why
-
-    def _read_all(self, ranked: Sequence[tuple[TranscriptFile, int]]) -> None:
-        todo = []
-        for file, began_at in ranked:
-            position = stored_position(self._store.query, file.path)
-            self._done += min(position.offset, file.size)
-            todo.append((file, began_at, position))
-        with self._reader([(file.path, position) for file, _, position in todo], todo) as next_chunks:
-            for file, began_at, position in todo:
+    def _read_all(self, files: list[TranscriptFile]) -> None:
+        positions = {file.path: stored_position(self._store.query, file.path) for file in files}
+        known = sum(min(positions[file.path].offset, file.size) for file in files)
+        self._done += known
+        with self._reader(sum(file.size for file in files) - known) as reader:
+            # Another process needs a moment to begin. The price list is loaded before others wait for a transaction.
+            self._book.rate("claude", time.time_ns() // 1_000_000)
+            todo = self._ranked(files)
+            plan = iter([(file.path, positions[file.path]) for file, _ in todo])
+            if reader is not None:
+                reader.follow(plan)
+            for file, began_at in todo:
+                found = self._chunks(*next(plan)) if reader is None else reader.next()
                 try:
-                    for piece in self._pieces(file, began_at, position, next_chunks()):
+                    for piece in self._pieces(file, began_at, positions[file.path], found):
                         self._pending.append(piece)
                         if self._is_enough():
                             self._flush()
@@ -178,29 +170,31 @@ class _Run:
                 self._passed += 1
             self._flush()
 
-    @contextmanager
-    def _reader(
-        self, plan: list[tuple[Path, Position]], todo: Sequence[tuple[TranscriptFile, int, Position]]
-    ) -> Iterator[Callable[[], Iterator[Chunk]]]:
-        """What gives the chunks of one file of `plan` after another: another process, when there is enough to read."""
-        if sum(max(0, file.size - position.offset) for file, _, position in todo) < AHEAD_FROM:
-            files = iter(plan)
-            yield lambda: chunks(*next(files), BATCH_BYTES)
-            return
-        with Reader(plan, BATCH_BYTES) as ahead:
-            yield ahead.next
+    def _reader(self, unread: int) -> AbstractContextManager[Reader | None]:
+        """Another process, when there are enough bytes to read."""
+        return nullcontext() if unread < AHEAD_FROM else Reader(BATCH_BYTES, self._secret, self._level)
+
+    def _chunks(self, path: Path, position: Position) -> Iterator[tuple[Chunk, Told]]:
+        return ((chunk, tell(chunk, self._redactor)) for chunk in chunks(path, position, BATCH_BYTES))
+
+    def _ranked(self, files: list[TranscriptFile]) -> list[tuple[TranscriptFile, int]]:
+        """The files with their `began_at`, the oldest first."""
+        stored = self._store.query("SELECT path, began_at FROM transcripts")
+        known = {path: began_at for path, began_at in stored if path and began_at != UNDATED}
+        ranked = [(file, known.get(stored_name(file.path)) or _rank(file)) for file in files]
+        return sorted(ranked, key=lambda one: (one[1], str(one[0].path)))
 
     def _pieces(
-        self, file: TranscriptFile, began_at: int, position: Position, found: Iterator[Chunk]
+        self, file: TranscriptFile, began_at: int, position: Position, found: Iterator[tuple[Chunk, Told]]
     ) -> Iterator[_Piece]:
         is_new = False
-        for chunk in found:
+        for chunk, told in found:
             if chunk.restarted:
                 self._done -= min(position.offset, file.size)
                 began_at = rank(file.path)
             if chunk.size or chunk.restarted:
                 is_new = True
-                yield _Piece(file, chunk, began_at, position)
+                yield _Piece(file, chunk, told, began_at, position)
             position = chunk.position
         self.found.read += is_new
 
@@ -216,8 +210,9 @@ class _Run:
         if not pieces:
             return
         try:
-            outcomes = self._store.transaction(lambda connection: [self._account(connection, one) for one in pieces])
+            outcomes, settled = self._store.transaction(lambda connection: self._account_all(connection, pieces))
             self._note(pieces, outcomes)
+            self._note_settled(settled)
         except (StoreBusy, StoreUnavailable, StoreCorrupt):
             raise
         except (StoreError, OverflowError):
@@ -225,6 +220,12 @@ class _Run:
             for piece in pieces:
                 self._flush_alone(piece)
         self._report()
+
+    def _account_all(self, connection: Connection, pieces: list[_Piece]) -> tuple[list[Accounted], Reconciled]:
+        outcomes = [self._account(connection, one) for one in pieces]
+        # Most of what is expected is settled before it was ever written to the disk.
+        now = time.time_ns() // 1_000_000
+        return outcomes, reconcile(connection, now, self._grace, limit=RECONCILED, reading=True)
 
     def _flush_alone(self, piece: _Piece) -> None:
         try:
@@ -238,7 +239,7 @@ class _Run:
         now = time.time_ns() // 1_000_000
         return account(
             connection, piece.file, piece.chunk, piece.began_at, self._book, expect=piece.expect, redactor=self._redactor,
-            now=now, read_at=min(now, piece.file.mtime_ns // 1_000_000),
+            now=now, read_at=min(now, piece.file.mtime_ns // 1_000_000), told=piece.told,
         )  # fmt: skip
 
     def _note(self, pieces: list[_Piece], outcomes: list[Accounted]) -> None:
@@ -263,14 +264,24 @@ class _Run:
         while not done:
             now = time.time_ns() // 1_000_000
             turn = self._store.transaction(lambda one, now=now: reconcile(one, now, self._grace, limit=RECONCILED))  # type: ignore[misc]
-            self.found.calls_seen += turn.seen
-            self.found.calls_added += turn.added
-            self.found.calls_unanswered += turn.unanswered
+            self._note_settled(turn)
             done = turn.done
+
+    def _note_settled(self, turn: Reconciled) -> None:
+        self.found.calls_seen += turn.seen
+        self.found.calls_added += turn.added
+        self.found.calls_unanswered += turn.unanswered
 
     def _report(self) -> None:
         total_bytes, total_files = self._total
         self._progress(Progress(min(self._done, total_bytes), total_bytes, min(self._passed, total_files), total_files))
+
+
+def _rank(file: TranscriptFile) -> int:
+    try:
+        return rank(file.path)
+    except OSError:
+        return UNDATED  # reading it says why
 
 
 def _silent(progress: Progress) -> None:

@@ -1,35 +1,29 @@
 """What transcripts tell of tool calls, kept until it is matched with what hooks reported."""
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pydantic_core import to_json
-
-from tasks.categories import categorize
-from tasks.categories.fingerprints import fingerprint
+from tasks.accounting.told import Failure, Told, failure_of, tell
 from tasks.database import ERROR_KIND, Connection
-from tasks.redaction import Redactor, may_contain_secret
-from tasks.transcripts import Answer, Call, Chunk
-from tasks.words import FILE_TOOLS, PrivacyLevel
-
-#: Longest error text stored, in characters, before the privacy level cuts it.
-ERROR_LIMIT = 12_000
-#: Bytes of a call's input below which nothing in it is long enough to be cut at any privacy level.
-SMALL = 8 << 10
+from tasks.redaction import Redactor
+from tasks.transcripts import Answer, Chunk
 
 #: A call that was accounted once carries its model: a file that was rewritten tells it again.
 _CALL = """
 INSERT INTO expected_calls (session_uuid, tool_use_id, transcript_id, tool_name, model, prompt_id, called_at, parameters,
-                            read_at)
-SELECT :session_uuid, :tool_use_id, :transcript_id, :tool_name, :model, :prompt_id, :called_at, :parameters, :read_at
+                            read_at, answered_at, success, error, error_category, fingerprint)
+SELECT :session_uuid, :tool_use_id, :transcript_id, :tool_name, :model, :prompt_id, :called_at, :parameters,
+       :read_at, :answered_at, :success, :error, :category, :fingerprint
 WHERE NOT EXISTS (SELECT 1 FROM tool_usage
                   WHERE session_uuid = :session_uuid AND tool_use_id = :tool_use_id AND model IS NOT NULL)
-ON CONFLICT (session_uuid, tool_use_id) DO NOTHING
+ON CONFLICT (session_uuid, tool_use_id) DO UPDATE SET
+    answered_at = excluded.answered_at, success = excluded.success, error = excluded.error,
+    error_category = excluded.error_category, fingerprint = excluded.fingerprint, read_at = excluded.read_at
+WHERE answered_at IS NULL AND excluded.answered_at IS NOT NULL
 """
 
 _ANSWER = """
-UPDATE expected_calls SET answered_at = :at, success = :success, error = :error, error_category = :category,
+UPDATE expected_calls SET answered_at = :answered_at, success = :success, error = :error, error_category = :category,
                           fingerprint = :fingerprint, read_at = :read_at
 WHERE session_uuid = :session_uuid AND tool_use_id = :tool_use_id AND answered_at IS NULL
 """
@@ -63,46 +57,46 @@ def note(
     owned_message_ids: Collection[str],
     now: int,
     redactor: Redactor,
+    told: Told | None = None,
 ) -> None:
     """Expect the calls of `chunk` whose messages are credited to this file, and take their answers down.
 
     Idempotent. An answer may come in a later chunk than its call; one to a call that is not expected is ignored.
-    `now`: epoch milliseconds, from when on hooks get their time to report. Runs in the caller's transaction.
+    `now`: epoch milliseconds, from when on hooks get their time to report. `told`: what `tell` says of the chunk, when that
+    is known already. Runs in the caller's transaction.
     """
+    told = tell(chunk, redactor) if told is None else told
     owned = owned_message_ids if isinstance(owned_message_ids, set | frozenset) else frozenset(owned_message_ids)
-    calls = [call for call in chunk.calls if call.message_id in owned]
-    connection.executemany(
-        _CALL,
-        [
-            {
-                "session_uuid": session_uuid,
+    answers = {answer.tool_use_id: answer for answer in chunk.answers}
+    common = {"session_uuid": session_uuid, "transcript_id": transcript_id, "read_at": now}
+    calls, kinds = [], []
+    for call, parameters in zip(chunk.calls, told.parameters, strict=True):
+        if call.message_id in owned:
+            row = {
+                **common,
                 "tool_use_id": call.tool_use_id,
-                "transcript_id": transcript_id,
                 "tool_name": call.tool_name,
                 "model": call.model,
                 "prompt_id": call.prompt_id,
                 "called_at": call.timestamp,
-                "parameters": parameters_of(call, redactor),
-                "read_at": now,
+                "parameters": parameters,
             }
-            for call in calls
-        ],
-    )
-    names = {call.tool_use_id: call.tool_name for call in calls}
-    answers = []
-    for answer in chunk.answers:
-        name = names.get(answer.tool_use_id) or _name(connection, session_uuid, answer.tool_use_id)
-        if name is not None:
-            answers.append(_row(session_uuid, answer, name, now, redactor))
-    connection.executemany(_ANSWER, answers)
-    connection.executemany(
-        ERROR_KIND,
-        [
-            (row["fingerprint"], row["tool_name"], row["category"], row["message"], session_uuid, row["at"], row["at"])
-            for row in answers
-            if row["fingerprint"] is not None
-        ],
-    )
+            answer, failure = answers.pop(call.tool_use_id, None), told.failures.get(call.tool_use_id)
+            calls.append(row | _outcome(answer, failure))
+            if answer is not None and failure is not None:
+                kinds.append(_kind(session_uuid, answer, call.tool_name, failure))
+    connection.executemany(_CALL, calls)
+    late = []
+    for answer in answers.values():
+        failure = None
+        if not answer.success:
+            if (name := _name(connection, session_uuid, answer.tool_use_id)) is None:
+                continue
+            failure = told.failures.get(answer.tool_use_id) or failure_of(answer, name, redactor)
+            kinds.append(_kind(session_uuid, answer, name, failure))
+        late.append(common | {"tool_use_id": answer.tool_use_id} | _outcome(answer, failure))
+    connection.executemany(_ANSWER, late)
+    connection.executemany(ERROR_KIND, kinds)
 
 
 def withdraw(connection: Connection, chunk: Chunk, moved: Mapping[str, str]) -> None:
@@ -129,56 +123,22 @@ def withdraw(connection: Connection, chunk: Chunk, moved: Mapping[str, str]) -> 
             connection.execute("DELETE FROM tool_usage WHERE session_uuid = ? AND tool_use_id = ?", key)
 
 
-def parameters_of(call: Call, redactor: Redactor) -> str | None:
-    """The JSON of the call's input as it may be stored; None when there is none, or none may be kept.
-
-    At the lowest privacy level that is a JSON string, the file that the call touches: `reconcile` knows it by that.
-    """
-    raw = call.parameters
-    if redactor.level is PrivacyLevel.MINIMAL:
-        return _file_name(call, redactor)
-    if raw in (b"", b"{}", b"null"):
-        return None
-    if len(raw) < SMALL and b"\\u" not in raw and not may_contain_secret(raw):
-        return raw.decode(errors="replace")
-    try:
-        value: Any = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return to_json(redactor.value(value), inf_nan_mode="strings").decode()
-
-
-def _file_name(call: Call, redactor: Redactor) -> str | None:
-    if call.tool_name not in FILE_TOOLS:
-        return None
-    try:
-        value = json.loads(call.parameters)
-    except (ValueError, RecursionError):
-        return None
-    path = value.get(FILE_TOOLS[call.tool_name][1]) if isinstance(value, dict) else None
-    return to_json(redactor.text(path)).decode() if isinstance(path, str) else None
-
-
 def _name(connection: Connection, session_uuid: str, tool_use_id: str) -> str | None:
     found = connection.execute(_NAME, (session_uuid, tool_use_id)).fetchone()
     return None if found is None else str(found[0])
 
 
-def _row(session_uuid: str, answer: Answer, tool_name: str, now: int, redactor: Redactor) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "session_uuid": session_uuid,
-        "tool_use_id": answer.tool_use_id,
-        "at": answer.timestamp,
-        "success": int(answer.success),
-        "error": None,
-        "category": None,
-        "fingerprint": None,
-        "read_at": now,
+def _outcome(answer: Answer | None, failure: Failure | None) -> dict[str, Any]:
+    """What is stored of a call's answer; None: it has none yet."""
+    return {
+        "answered_at": None if answer is None else answer.timestamp,
+        "success": None if answer is None else int(answer.success),
+        "error": None if failure is None else failure.error,
+        "category": None if failure is None else failure.category,
+        "fingerprint": None if failure is None else failure.fingerprint,
     }
-    if not answer.success:
-        row["category"] = categorize(answer.text, tool_name=tool_name)
-        kind = fingerprint(tool_name, row["category"], redactor.ends(answer.text))
-        row |= {"fingerprint": kind.id, "tool_name": tool_name, "message": None}
-        if redactor.level is not PrivacyLevel.MINIMAL:
-            row["error"], row["message"] = redactor.text(answer.text[:ERROR_LIMIT]), kind.message or None
-    return row
+
+
+def _kind(session_uuid: str, answer: Answer, tool_name: str, failure: Failure) -> tuple[str | int | None, ...]:
+    at = answer.timestamp
+    return (failure.fingerprint, tool_name, failure.category, failure.message, session_uuid, at, at)

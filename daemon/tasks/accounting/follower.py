@@ -12,6 +12,7 @@ from tasks.accounting import results
 from tasks.accounting.contexts import settle_contexts
 from tasks.accounting.ledger import UNDATED, Accounted, account, rank, stored_position
 from tasks.accounting.reconcile import reconcile
+from tasks.accounting.told import Told, tell
 from tasks.accounting.watched import File, Session, Watchlist
 from tasks.config import Settings
 from tasks.database import Connection, Database
@@ -154,7 +155,8 @@ class Follower:
             if position is None:
                 position = await self._database.read(lambda reader: stored_position(reader.query, file.path))
             chunk, began_at = await self._in_thread(lambda: _chunk(file, position, final=final))
-            accounted = await self._store(file, chunk, began_at, position)
+            told = await self._in_thread(lambda: tell(chunk, self._redactor))
+            accounted = await self._store(file, chunk, told, began_at, position)
         except (StoreUnavailable, StoreBusy, StoreCorrupt):
             raise
         except FileNotFoundError:
@@ -175,7 +177,7 @@ class Follower:
         file.took(chunk, final=final)
         return chunk.size
 
-    async def _store(self, file: File, chunk: Chunk, began_at: int, position: Position) -> Accounted:
+    async def _store(self, file: File, chunk: Chunk, told: Told, began_at: int, position: Position) -> Accounted:
         return await self._database.transaction(
             lambda connection: account(
                 connection,
@@ -186,6 +188,7 @@ class Follower:
                 expect=position,
                 redactor=self._redactor,
                 now=_now(),
+                told=told,
             )
         )
 
@@ -240,7 +243,7 @@ class Follower:
 
 
 def _chunk(file: File, position: Position, *, final: bool) -> tuple[Chunk, int]:
-    chunk = read(file.path, position, limit=CHUNK, final=final)
+    chunk = read(file.path, position, limit=CHUNK, final=final, only_failures=True)
     if file.began_at in (None, UNDATED) or chunk.restarted:
         file.began_at = rank(file.path)
     return chunk, file.began_at or UNDATED

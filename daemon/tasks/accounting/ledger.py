@@ -12,6 +12,7 @@ from tasks.accounting.contexts import CONTEXT_COLUMNS, find_context, move_contex
 from tasks.accounting.messages import Holder, Stored, load, price, price_ids, save, settle
 from tasks.accounting.rollup import Context, change_messages
 from tasks.accounting.sessions import note_session
+from tasks.accounting.told import Told
 from tasks.database import Connection, Row
 from tasks.prices import PriceBook
 from tasks.redaction import Redactor
@@ -78,12 +79,13 @@ def account(
     redactor: Redactor,
     now: int | None = None,
     read_at: int | None = None,
+    told: Told | None = None,
 ) -> Accounted:
     """Store what `chunk` tells and how far the file is read, in the caller's transaction.
 
     `began_at`: the file's `rank`. `expect`: the position that the chunk was read from; when the stored one is another by now
     (another process was faster), nothing is written. `now`: epoch milliseconds. `read_at`: from when on hooks get their time
-    to report the calls; None: `now`.
+    to report the calls; None: `now`. `told`: what `tell` says of the chunk, when that is known already.
 
     The outcome depends on what the files say and on nothing else, neither on the order of reading nor on the chunks. Of all
     lines with a message's id, the one of the greatest `Message.weight` tells the usage. Of all files with that id, the least
@@ -121,7 +123,7 @@ def account(
     }
     expected.withdraw(connection, chunk, moved)
     waiting = now if read_at is None else read_at
-    expected.note(connection, transcript_id, file.session_uuid, chunk, changes.owned, waiting, redactor)
+    expected.note(connection, transcript_id, file.session_uuid, chunk, changes.owned, waiting, redactor, told)
     for session_uuid in sorted(
         {stored.holder.context.session_uuid for pair in changes.written for stored in pair if stored}
     ):

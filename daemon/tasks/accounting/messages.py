@@ -1,7 +1,7 @@
 """Which file a message is credited to, which of its lines counts, and what that costs. See `account` for the rule."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tasks.accounting.rollup import Context, Entry
 from tasks.database import Connection, Row
@@ -73,7 +73,7 @@ def settle(new: Message, holder: Holder, known: Stored | None) -> tuple[Message,
         prompt_id, timestamp, copied = new.prompt_id, new.timestamp, new.copied
     else:
         holder, prompt_id, timestamp, copied = known.holder, old.prompt_id, old.timestamp, old.copied
-    return replace(best, prompt_id=prompt_id, timestamp=timestamp, copied=copied), holder
+    return best.seen(timestamp, prompt_id, copied=copied), holder
 
 
 def price(book: PriceBook, message: Message) -> tuple[Rate, int] | tuple[None, None]:

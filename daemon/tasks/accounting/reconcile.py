@@ -29,7 +29,8 @@ CREATE TEMP TABLE IF NOT EXISTS settled_calls (
 ) WITHOUT ROWID
 """
 
-# Whoever reported a call, reported it: at once. One that nobody reported, or whose end was only concluded, has to wait.
+# Whoever reported a call, reported it: at once. One that nobody reported, or whose end was only concluded, has to wait. While
+# files are read, answers may be in what is not read yet, and the folder of a session in its main agent's file.
 _TAKE = """
 INSERT INTO temp.settled_calls (session_uuid, tool_use_id, usage_id, how)
 SELECT e.session_uuid, e.tool_use_id, u.id,
@@ -39,8 +40,10 @@ SELECT e.session_uuid, e.tool_use_id, u.id,
 FROM expected_calls AS e
 LEFT JOIN tool_usage AS u ON u.session_uuid = e.session_uuid AND u.tool_use_id = e.tool_use_id
 WHERE CASE WHEN e.answered_at IS NOT NULL
-           THEN u.source IN ('hook', 'batch', 'api', 'transcript') OR (e.read_at <= :before AND e.answered_at <= :before)
-           ELSE e.read_at <= :before
+           THEN (u.source IN ('hook', 'batch', 'api', 'transcript') OR (e.read_at <= :before AND e.answered_at <= :before))
+                AND (NOT :reading OR EXISTS (SELECT 1 FROM sessions AS o
+                                             WHERE o.session_uuid = e.session_uuid AND o.cwd IS NOT NULL))
+           ELSE NOT :reading AND e.read_at <= :before
                 AND (e.called_at <= :abandoned
                      AND NOT EXISTS (SELECT 1 FROM transcripts AS t
                                      WHERE t.transcript_id = e.transcript_id AND t.last_at > :abandoned)
@@ -149,20 +152,22 @@ class Reconciled:
     done: bool
 
 
-def reconcile(connection: Connection, now: int, grace: float, *, limit: int = LIMIT) -> Reconciled:
+def reconcile(
+    connection: Connection, now: int, grace: float, *, limit: int = LIMIT, reading: bool = False
+) -> Reconciled:
     """Settle up to `limit` expected calls; call it again until it is `done`. Runs in the caller's transaction.
 
     Calls that hooks reported get their model. Others are stored from the transcript once hooks had `grace` seconds to
     report them, and are no calls in flight any more. A call without an answer is not expected yet; one whose session
     is over, or whose transcript was left alone for a day, is stored as interrupted unless hooks told of it. `now`: epoch
-    milliseconds.
+    milliseconds. `reading`: more of the same files is about to be read; what that could change waits.
     """
     connection.execute(_TAKEN)
     connection.execute("DELETE FROM temp.settled_calls")
     if kept := rows_since(lambda statement: connection.execute(statement).fetchall()):
         connection.execute(_PRUNED, {"kept": kept})
     before = now - int(grace * 1000)
-    until = {"before": before, "abandoned": now - ABANDONED, "over": now - OVER}
+    until = {"before": before, "abandoned": now - ABANDONED, "over": now - OVER, "reading": reading}
     connection.execute(_TAKE, {**until, "limit": limit})
     counts = dict(connection.execute("SELECT how, count(*) FROM temp.settled_calls GROUP BY how").fetchall())
     if counts:

@@ -61,9 +61,12 @@ class Redactor:
         """`value` without secrets, NUL and lone surrogates, at most 8 KiB of UTF-8 unless the level is `full`."""
         return self._text(value, _Walk(time.thread_time() + BUDGET, STRING_LIMIT, redacts=True))
 
-    def ends(self, value: str) -> str:
-        """`text` of `value`; of what is too long for that, both ends: programs say why they failed first or last."""
-        kept = self.text(value)
+    def ends(self, value: str, kept: str | None = None) -> str:
+        """`text` of `value`; of what is too long for that, both ends: programs say why they failed first or last.
+
+        `kept`: its `text`, where that is known already.
+        """
+        kept = self.text(value) if kept is None else kept
         if not self._cuts or len(value) <= 2 * _END or not kept.endswith("]"):
             return kept
         return f"{kept[:_END]}\n{self.text(value[-_END - _OVERLAP :])[-_END:]}"

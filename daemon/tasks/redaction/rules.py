@@ -54,6 +54,8 @@ _NAME = re.compile(
     r"(?P<sep>[ \t]{0,4}(?:=>|:=|[:=](?!=))[ \t]{0,4}|(?P<flag>[ \t]{1,4}))",
     re.A,
 )
+#: One of them is in every such name, in lower case.
+_CORE = re.compile(r"pass|pwd|secret|token|credential|key")
 _VALUE = re.compile(
     r"(?:[bfru]{1,2}(?=[\"']))?(?:\"(?P<double>(?:\\.|[^\"\\\n])+)|'(?P<single>(?:\\.|[^'\\\n])+)|`(?P<tick>[^`\n]+)"
     r"|(?P<escaped>\\+[\"'])(?P<inner>(?:(?!(?P=escaped))[^\n])+))"
@@ -171,7 +173,7 @@ def _flags(text: str) -> Iterator[tuple[int, int]]:
 
 def _assignments(text: str) -> Iterator[tuple[int, int]]:
     last = 0
-    for name in _NAME.finditer(text):
+    for name in _names(text):
         if name.start() < last:
             continue
         is_flag = name["flag"] is not None
@@ -183,6 +185,21 @@ def _assignments(text: str) -> Iterator[tuple[int, int]]:
             if is_secret:
                 last = value.end(group)
                 yield value.span(group)
+
+
+def _names(text: str) -> Iterator[re.Match[str]]:
+    """All matches of _NAME, none of which goes beyond its line: looked for in the lines that may have one, for the search
+    without regard to case is slow."""
+    lower = text.lower()
+    if len(lower) != len(text):  # a character became two: places differ
+        yield from _NAME.finditer(text)
+        return
+    begin = 0
+    while core := _CORE.search(lower, begin):
+        line = max(text.rfind("\n", begin, core.start()) + 1, begin)
+        end = text.find("\n", core.end())
+        begin = len(text) if end < 0 else end
+        yield from _NAME.finditer(text, line, begin)
 
 
 def _is_secret_string(name: re.Match[str], found: str) -> bool:

@@ -4,7 +4,7 @@ A transcript is append-only JSON lines. One answer of the API stands there once 
 in every file that a fork copied it to: `Message.message_id` is the key over all files together.
 """
 
-from tasks.transcripts.places import find, of_session, projects_dir, stored_name
+from tasks.transcripts.places import agent_of, find, of_session, projects_dir, stored_name
 from tasks.transcripts.reader import peek, read
 from tasks.transcripts.records import Answer, Call, Chunk, Message, Position, TranscriptFile
 
@@ -15,6 +15,7 @@ __all__ = [
     "Message",
     "Position",
     "TranscriptFile",
+    "agent_of",
     "find",
     "of_session",
     "peek",

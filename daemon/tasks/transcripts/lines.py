@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import Annotated, Any
@@ -34,12 +33,32 @@ _EARLIEST, _LATEST = 978_307_200_000, 4_102_444_800_000
 _GEO = re.compile(r"[^a-z0-9]+")
 #: of inference_geo, where no surcharge is
 _NO_GEO = frozenset({"", "global", "not_available"})
-_ERROR_MARK = "<tool_use_error>"
+_ERROR_MARK, _RAW_MARK = "<tool_use_error>", b"<tool_use_error>"
 
 
-class Line(msgspec.Struct, gc=False, rename="camel"):
-    """The outer fields of a line, unchecked."""
+class Block(msgspec.Struct, gc=False):
+    """A part of a message's content, unchecked."""
 
+    type: Any = None
+    id: Any = None
+    name: Any = None
+    text: Any = None
+    tool_use_id: Any = None
+    is_error: Any = None
+    input: msgspec.Raw = _NOTHING
+    content: msgspec.Raw = _NOTHING
+
+
+class Body(msgspec.Struct, gc=False):
+    """A line's message. The ids are unchecked."""
+
+    id: Any = None
+    model: Any = None
+    usage: msgspec.Raw = _NOTHING
+    content: list[Block] | str | None = None
+
+
+class _Outer(msgspec.Struct, gc=False, rename="camel"):
     type: Any = None
     uuid: Any = None
     timestamp: Any = None
@@ -48,7 +67,12 @@ class Line(msgspec.Struct, gc=False, rename="camel"):
     cwd: Any = None
     request_session_id: Any = None
     forked_from: Any = None
-    message: msgspec.Raw = _NOTHING
+
+
+class Line(_Outer, gc=False, rename="camel"):
+    """The outer fields of a line, unchecked, and its message; None when it has none that is a JSON object."""
+
+    message: Body | None = None
 
     @property
     def is_copied(self) -> bool:
@@ -82,45 +106,57 @@ class _Usage(msgspec.Struct, gc=False):
     inference_geo: str | None = None
 
 
-class _Body(msgspec.Struct, gc=False):
+class _OddLine(_Outer, gc=False, rename="camel"):
+    """One that is no `Line` because of something in its message, of which the rest may be good."""
+
+    message: msgspec.Raw = _NOTHING
+
+
+class _OddBody(msgspec.Struct, gc=False):
     id: Any = None
     model: Any = None
     usage: msgspec.Raw = _NOTHING
     content: msgspec.Raw = _NOTHING
 
 
-class _Block(msgspec.Struct, gc=False):
-    type: Any = None
-    id: Any = None
-    name: Any = None
-    text: Any = None
-    tool_use_id: Any = None
-    is_error: Any = None
-    input: msgspec.Raw = _NOTHING
-    content: msgspec.Raw = _NOTHING
-
-
-_decode_line = msgspec.json.Decoder(Line).decode
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_usual_line = msgspec.json.Decoder(Line).decode
+_decode_odd_line = msgspec.json.Decoder(_OddLine).decode
+_decode_odd_body = msgspec.json.Decoder(_OddBody).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
-_decode_block = msgspec.json.Decoder(_Block).decode
-_decode_blocks = msgspec.json.Decoder(list[_Block]).decode
+_decode_block = msgspec.json.Decoder(Block).decode
+_decode_blocks = msgspec.json.Decoder(list[Block]).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def parse(raw: bytes) -> tuple[list[Line], int]:
+def parse(line: bytes | memoryview) -> tuple[list[Line], int]:
     """The JSON objects in one line of a file (mostly one), and 1 if it was not what a client writes, else 0. Never raises."""
+    try:
+        return [_decode_usual_line(line)], 0
+    except _UNREADABLE:
+        raw = bytes(line)
+    if not raw.strip():
+        return [], 0
     try:
         return [_decode_line(raw)], 0
     except _UNREADABLE:
-        if not raw.strip():
-            return [], 0
+        pass
     mended = _mended(raw.removeprefix(_BOM))
     try:
         return [_decode_line(mended)], 0
     except _UNREADABLE:
         return list(_pieces(mended)), 1
+
+
+def _decode_line(raw: bytes) -> Line:
+    """As much of it as can be read. Raises one of _UNREADABLE when that is nothing."""
+    odd = _decode_odd_line(raw)
+    outer = {name: getattr(odd, name) for name in _Outer.__struct_fields__}
+    try:
+        body = _decode_odd_body(odd.message)
+    except _UNREADABLE:
+        return Line(**outer)
+    return Line(**outer, message=Body(body.id, body.model, body.usage, _blocks_in(body.content)))
 
 
 def _mended(raw: bytes) -> bytes:
@@ -155,15 +191,7 @@ def milliseconds(timestamp: object) -> int | None:
     return found if _EARLIEST <= found < _LATEST else None
 
 
-def body_of(line: Line) -> _Body | None:
-    """Its message; None when it has none."""
-    try:
-        return _decode_body(line.message)
-    except _UNREADABLE:
-        return None
-
-
-def message_in(line: Line, body: _Body, timestamp: int, prompt_id: str | None) -> Message | None:
+def message_in(line: Line, body: Body, timestamp: int, prompt_id: str | None) -> Message | None:
     """Of an assistant line; None when it tells of no answer of the API."""
     message_id = body.id or line.uuid
     if body.model == SYNTHETIC or not isinstance(message_id, str) or (usage := _usage_in(body.usage)) is None:
@@ -194,12 +222,12 @@ def joined(earlier: Message, later: Message) -> Message:
     copied = earlier.copied and later.copied
     if best.timestamp == first and best.prompt_id == earlier.prompt_id and best.copied == copied:
         return best
-    return replace(best, timestamp=first, prompt_id=earlier.prompt_id, copied=copied)
+    return best.seen(first, earlier.prompt_id, copied=copied)
 
 
-def calls_in(body: _Body, message: Message, timestamp: int) -> Iterator[Call]:
+def calls_in(body: Body, message: Message, timestamp: int) -> Iterator[Call]:
     """The tools that the client itself was asked to run: hooks report no others."""
-    for block in _blocks_in(body.content, b'"tool_use"'):
+    for block in body.content if isinstance(body.content, list) else ():
         if block.type == "tool_use" and isinstance(block.id, str) and block.id and isinstance(block.name, str):
             yield Call(
                 block.id, block.name, message.message_id, message.model, message.prompt_id, timestamp,
@@ -207,19 +235,32 @@ def calls_in(body: _Body, message: Message, timestamp: int) -> Iterator[Call]:
             )  # fmt: skip
 
 
-def answers_in(body: _Body, timestamp: int) -> Iterator[Answer]:
-    """What the user line of a tool's result says."""
-    for block in _blocks_in(body.content, b'"tool_result"'):
+def answers_in(body: Body, timestamp: int, *, only_failures: bool) -> Iterator[Answer]:
+    """What the user line of a tool's result says; `only_failures`: of what went well without the text."""
+    for block in body.content if isinstance(body.content, list) else ():
         if block.type == "tool_result" and isinstance(block.tool_use_id, str) and block.tool_use_id:
+            told_to = block.is_error is True
+            if only_failures and not told_to and not _may_be_marked(block.content):
+                yield Answer(block.tool_use_id, timestamp, True, "")
+                continue
             text = _text(block.content)
-            failed = block.is_error is True or text.startswith(_ERROR_MARK)
-            yield Answer(block.tool_use_id, timestamp, not failed, text)
+            failed = told_to or text.startswith(_ERROR_MARK)
+            yield Answer(block.tool_use_id, timestamp, not failed, text if failed or not only_failures else "")
 
 
-def _blocks_in(content: msgspec.Raw, mark: bytes) -> list[_Block]:
-    """Those of a content that has `mark` somewhere; none of others."""
+def _may_be_marked(content: msgspec.Raw) -> bool:
+    """Whether the text of a content could begin with the mark of an error; False is sure. To decode all texts, most of which
+    are long, takes more time than all the rest of reading."""
+    raw = memoryview(content)
+    if raw[:1] == b'"':
+        return raw[1:2] in (b"<", b"\\")
+    return raw[:1] == b"[" and ((whole := bytes(raw)).find(_RAW_MARK) >= 0 or b"\\u" in whole)
+
+
+def _blocks_in(content: msgspec.Raw) -> list[Block]:
+    """Those of a content that can be read."""
     raw = bytes(content)
-    if mark not in raw:
+    if not raw.startswith(b"["):
         return []
     try:
         return _decode_blocks(raw)
@@ -246,7 +287,7 @@ def _text(content: msgspec.Raw) -> str:
             return _decode_text(raw)[:TEXT_LIMIT]
         except _UNREADABLE:
             return _decode_text(_mended(raw))[:TEXT_LIMIT]
-    texts = (block.text for block in _blocks_in(content, b'"text"') if block.type == "text")
+    texts = (block.text for block in _blocks_in(content) if block.type == "text")
     return "\n".join(text for text in texts if isinstance(text, str))[:TEXT_LIMIT]
 
 

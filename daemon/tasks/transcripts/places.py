@@ -4,12 +4,15 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tasks.config import Settings
 from tasks.transcripts import lines
 from tasks.transcripts.records import TranscriptFile
+
+if TYPE_CHECKING:
+    from tasks.config import Settings
 
 _AGENT = "agent-"
 _SUFFIX = ".jsonl"
@@ -20,7 +23,7 @@ class _Meta(msgspec.Struct, rename="camel"):
     agent_type: str | None = None
 
 
-def projects_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+def projects_dir(settings: "Settings", environ: Mapping[str, str]) -> Path:
     """The client's folder of projects: as configured, else `$CLAUDE_CONFIG_DIR/projects`, else `~/.claude/projects`."""
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     if configured := settings.transcripts.projects:

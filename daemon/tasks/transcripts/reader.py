@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
@@ -21,12 +22,15 @@ _PEEK = 64 << 20
 _PEEK_BLOCK = 64 << 10
 
 
-def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = False) -> Chunk:
+def read(
+    path: Path, position: Position, *, limit: int = CHUNK, final: bool = False, only_failures: bool = False
+) -> Chunk:
     """What the whole lines from `position` on say: about `limit` bytes of them, at least one line.
 
     A last line without its newline waits for it; `final` takes it when it is whole, for a client that writes no more.
     Lines that are not JSON are counted and skipped. A file that is shorter than the offset, another one than before, or
-    different in the bytes before the offset is read from its beginning.
+    different in the bytes before the offset is read from its beginning. `only_failures`: answers that tell of none have no
+    text, which makes it a third faster.
     FileNotFoundError when there is no such file, OSError when it cannot be read.
     """
     with _open(path) as file:
@@ -37,8 +41,8 @@ def read(path: Path, position: Position, *, limit: int = CHUNK, final: bool = Fa
         data, consumed, bad, done = _take(file, position.offset, limit, final=final)
         end = position.offset + consumed
         anchor = _anchor(file, end)
-    reading = _Reading(position, status.st_mtime_ns // 1_000_000)
-    for raw in data.split(b"\n"):
+    reading = _Reading(position, status.st_mtime_ns // 1_000_000, only_failures=only_failures)
+    for raw in _lines_of(data):
         found, torn = lines.parse(raw)
         bad += torn
         for line in found:
@@ -72,7 +76,7 @@ def peek(path: Path) -> int | None:
         offset = 0
         while offset < _PEEK and not birth.is_sure:
             data, consumed, _, done = _take(file, offset, _PEEK_BLOCK, final=True)
-            for raw in data.split(b"\n"):
+            for raw in _lines_of(data):
                 for line in lines.parse(raw)[0]:
                     birth.add(line, lines.milliseconds(line.timestamp))
             offset += consumed
@@ -113,7 +117,7 @@ class _Birth:
 class _Reading:
     """What the lines of one chunk said so far."""
 
-    def __init__(self, position: Position, mtime: int) -> None:
+    def __init__(self, position: Position, mtime: int, *, only_failures: bool) -> None:
         self.messages: dict[str, Message] = {}
         self.calls: dict[str, Call] = {}
         self.answers: dict[str, Answer] = {}
@@ -124,6 +128,9 @@ class _Reading:
         self.birth = _Birth()
         self.last_at: int | None = None
         self._mtime = mtime
+        self._only_failures = only_failures
+        #: id → usage and model of its latest line
+        self._told: dict[str, tuple[bytes, object]] = {}
 
     def add(self, line: lines.Line) -> None:
         timestamp = self._time(line)
@@ -131,29 +138,57 @@ class _Reading:
             self.session_uuid = line.session_id or None
         if self.cwd is None and isinstance(line.cwd, str):
             self.cwd = line.cwd or None
+        body = line.message
         if line.type == "user":
             if isinstance(line.prompt_id, str) and line.prompt_id:
                 self.prompt_id = line.prompt_id
-            if (body := lines.body_of(line)) is not None:
-                for answer in lines.answers_in(body, timestamp):
+            if body is not None:
+                for answer in lines.answers_in(body, timestamp, only_failures=self._only_failures):
                     self.answers.setdefault(answer.tool_use_id, answer)
-        elif line.type == "assistant" and (body := lines.body_of(line)) is not None:
-            message = lines.message_in(line, body, timestamp, self.prompt_id)
-            if message is not None:
-                known = self.messages.get(message.message_id)
-                self.messages[message.message_id] = lines.joined(known, message) if known else message
-                if not message.copied:
-                    for call in lines.calls_in(body, message, timestamp):
-                        self.calls.setdefault(call.tool_use_id, call)
+        elif line.type == "assistant" and body is not None:
+            message = self._message(line, body, timestamp)
+            if message is not None and not message.copied:
+                for call in lines.calls_in(body, message, timestamp):
+                    self.calls.setdefault(call.tool_use_id, call)
+
+    def _message(self, line: lines.Line, body: lines.Body, timestamp: int) -> Message | None:
+        """Its message, as this line tells it, put beside what other lines told of it."""
+        told = bytes(body.usage), body.model
+        known = self.messages.get(body.id) if isinstance(body.id, str) else None
+        if (
+            known is not None
+            and self._told[known.message_id] == told
+            and (known.model, known.prompt_id, known.copied) == (body.model, self.prompt_id, line.is_copied)
+            and known.timestamp <= timestamp
+        ):
+            return known  # most lines of a message say the same again, of another block
+        message = lines.message_in(line, body, timestamp, self.prompt_id)
+        if message is not None:
+            known = self.messages.get(message.message_id)
+            self.messages[message.message_id] = lines.joined(known, message) if known else message
+            self._told[message.message_id] = told
+        return message
 
     def _time(self, line: lines.Line) -> int:
         timestamp = lines.milliseconds(line.timestamp)
         if timestamp is None:
             return self.latest if self.latest is not None else self._mtime
-        self.birth.add(line, timestamp)
-        self.last_at = timestamp if self.last_at is None else max(self.last_at, timestamp)
-        self.latest = timestamp if self.latest is None else max(self.latest, timestamp)
+        if not self.birth.is_sure:
+            self.birth.add(line, timestamp)
+        if self.last_at is None or timestamp > self.last_at:
+            self.last_at = timestamp
+        if self.latest is None or timestamp > self.latest:
+            self.latest = timestamp
         return timestamp
+
+
+def _lines_of(data: bytes) -> Iterator[memoryview]:
+    """Without their newlines. To copy them would take a fifth of the time of reading."""
+    view, begin = memoryview(data), 0
+    while (end := data.find(b"\n", begin)) >= 0:
+        yield view[begin:end]
+        begin = end + 1
+    yield view[begin:]
 
 
 def _open(path: Path) -> FileIO:
