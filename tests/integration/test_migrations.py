@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tasks import assets
-from tasks.database import SyncDatabase
+from tasks.database import SyncDatabase, Write
 from tasks.database.engine import Writer
 from tasks.database.maintenance import vacuum
 from tasks.database.migrations import APPLICATION_ID, VERSION, migrate, statements
@@ -48,7 +48,10 @@ SEEDED = ("duration_bucket", "rolled", "rollup_grain", "use_grain")
 def dump(connection: sqlite3.Connection) -> str:
     """The schema as a script that depends on nothing but the schema, tables first."""
     objects = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence' ORDER BY type = 'trigger', type = 'index', name"
+        """
+        SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence'  -- SQLite makes that one itself
+        ORDER BY type = 'trigger', type = 'index', name
+        """
     )
     script = [normalised(sql) for (sql,) in objects]
     seeds: list[str] = [
@@ -353,6 +356,26 @@ def test_the_step_to_version_2_killed_at_any_statement_is_taken_cleanly_afterwar
         connection.close()
         assert state_of_2(path) == wanted_of_2(), f"killed at statement {fatal}"
         shutil.rmtree(path.parent)
+
+
+def test_accounts_of_version_3_are_accounts_of_version_4(tmp_path: Path) -> None:
+    made = of_version(3)
+    made.executemany(
+        "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)",
+        [(3, "ada", "v1$x", "admin", 0, 1000), (7, "Eve", "v1$y", "viewer", 1, 2000)],
+    )
+    made.execute("VACUUM INTO ?", (str(tmp_path / "tasks.db"),))
+    made.close()
+    database = SyncDatabase(tmp_path / "tasks.db")
+    assert database.query("SELECT * FROM users ORDER BY user_id") == [
+        (3, "ada", "v1$x", "admin", 0, 1000, 1000, None), (7, "Eve", "v1$y", "viewer", 1, 2000, 2000, None),
+    ]  # fmt: skip
+    made_anew = """
+        INSERT INTO users (username, password_hash, role, created_at, password_changed_at) VALUES ('bob', 'z', 'viewer', 1, 1)
+    """
+    database.apply([Write.one("DELETE FROM users WHERE user_id = 7"), Write.one(made_anew)])
+    assert database.query("SELECT user_id FROM users WHERE username = 'bob'") == [(8,)]
+    database.close()
 
 
 def test_two_processes_that_migrate_at_once_migrate_once(programs: Any, tmp_path: Path) -> None:
