@@ -1,4 +1,4 @@
-"""That everybody can use the pages: without a mouse, with a screen reader, on a telephone, in the dark; and that they are right."""
+"""That everybody can use the pages: without a mouse, with a screen reader, on a telephone, in the dark. And that they are right."""
 
 import json
 import shutil
