@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -51,7 +52,7 @@ class Doctor:
         self._looking = asyncio.Lock()
         self._ahead: asyncio.Task[None] | None = None
         self._found: Diagnosis | str = "nobody has looked yet"
-        self._ended = -LASTS
+        self._ended = -math.inf
 
     async def diagnosis(self, *, fresh: bool) -> Diagnosis:
         """At most LASTS seconds old, or `fresh`. Raises HTTPException (503) when it cannot be had."""
@@ -72,11 +73,11 @@ class Doctor:
     @property
     def looks(self) -> bool:
         """Whether a look is under way."""
-        return self._looking.locked()
+        return self._looking.locked() or (self._ahead is not None and not self._ahead.done())
 
     def look_ahead(self, age: float) -> None:
         """Begin a look that nobody waits for, unless one is under way, or the last ended less than `age` seconds ago."""
-        if not self.looks and (self._ahead is None or self._ahead.done()) and time.monotonic() - self._ended > age:
+        if not self.looks and time.monotonic() - self._ended > age:
             self._ahead = asyncio.create_task(self._look_alone(), name="doctor")
 
     async def _look_alone(self) -> None:
