@@ -219,7 +219,14 @@ async def test_the_description_is_valid_and_names_every_route(service: Service) 
         ("/v1/tasks/{task_id}/cancel", "post"), ("/v1/tasks/{task_id}/retry", "post"),
         ("/v1/tasks/{task_id}/merge", "post"), ("/v1/tasks/clean", "post"), ("/v1/pool", "get"),
         ("/v1/verdicts", "get"), ("/v1/guard", "post"), ("/v1/pool/pause", "post"), ("/v1/pool/resume", "post"),
-        ("/v1/pool/resize", "post"),
+        ("/v1/pool/resize", "post"), ("/v1/tasks/{task_id}/calls", "get"), ("/v1/sessions/{session_uuid}/calls", "get"),
+        ("/v1/sessions/{session_uuid}/turns", "get"), ("/v1/sessions/{session_uuid}/tree", "get"),
+        ("/v1/tasks/{task_id}/diff", "get"), ("/v1/tasks/{task_id}/conflict", "get"), ("/v1/doctor", "get"),
+        ("/v1/settings", "get"), ("/v1/audit", "get"), ("/v1/dashboard", "post"), ("/v1/login", "post"),
+        ("/v1/logout", "post"), ("/v1/renew", "post"), ("/v1/logins", "get"), ("/v1/logins/{login_id}", "delete"),
+        ("/v1/me", "get"), ("/v1/me/password", "post"), ("/v1/users", "get"), ("/v1/users", "post"),
+        ("/v1/users/{name}", "get"), ("/v1/users/{name}", "delete"), ("/v1/users/{name}/disable", "post"),
+        ("/v1/users/{name}/enable", "post"), ("/v1/users/{name}/password", "post"), ("/v1/users/{name}/role", "post"),
     }  # fmt: skip
     references = set()
 
