@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +285,21 @@ def test_zones_are_heeded(write: Write) -> None:
     ids=["text", "said", "failed", "refused", "blocks", "odd blocks", "empty", "null", "long", "odd neighbours"],
 )
 def test_an_answer_says_whether_it_went_well(write: Write, content: object, success: bool, text: str) -> None:
-    [answer] = whole(write(user(content, after=3))).answers
+    path = write(user(content, after=3))
+    [answer] = whole(path).answers
     assert (answer.tool_use_id, answer.timestamp) == ("toolu_1", AT + 3000)
     assert (answer.success, answer.text) == (success, text)
+    assert whole(path, only_failures=True).answers == [replace(answer, text="" if success else text)]
+
+
+@pytest.mark.parametrize("mark", [r"<tool_use_error>", r"\u003ctool_use_error>", r"<tool\u005fuse_error>"])
+@pytest.mark.parametrize("form", ['"%s"', '[{"type":"text","text":"%s"}]'], ids=["text", "blocks"])
+def test_a_failure_is_one_however_it_is_written(tmp_path: Path, mark: str, form: str) -> None:
+    path = tmp_path / "a.jsonl"
+    block = '{"type":"tool_result","tool_use_id":"toolu_1","content":%s}' % (form % mark)
+    path.write_text('{"type":"user","message":{"content":[%s]}}\n' % block)
+    for chunk in (whole(path), whole(path, only_failures=True)):
+        assert [(answer.success, answer.text) for answer in chunk.answers] == [(False, "<tool_use_error>")]
 
 
 def test_the_first_answer_to_a_call_is_the_one_that_was_told(write: Write) -> None:

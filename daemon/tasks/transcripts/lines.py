@@ -249,12 +249,12 @@ def answers_in(body: Body, timestamp: int, *, only_failures: bool) -> Iterator[A
 
 
 def _may_be_marked(content: msgspec.Raw) -> bool:
-    """Whether the text of a content could begin with the mark of an error; False is sure. To decode all texts, most of which
-    are long, takes more time than all the rest of reading."""
-    raw = memoryview(content)
-    if raw[:1] == b'"':
-        return raw[1:2] in (b"<", b"\\")
-    return raw[:1] == b"[" and ((whole := bytes(raw)).find(_RAW_MARK) >= 0 or b"\\u" in whole)
+    """Whether the text of a content could begin with the mark of an error; False is sure. To decode all of them, most of which
+    are long, takes a fifth of the time of reading."""
+    begin = bytes(memoryview(content)[:2])
+    if begin.startswith(b'"'):
+        return begin in (b'"<', b'"\\')
+    return begin.startswith(b"[") and (_RAW_MARK in (raw := bytes(content)) or b"\\u" in raw)
 
 
 def _blocks_in(content: msgspec.Raw) -> list[Block]:

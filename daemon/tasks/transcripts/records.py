@@ -37,7 +37,7 @@ class Message:
         )  # fmt: skip
 
     def seen(self, timestamp: int, prompt_id: str | None, *, copied: bool) -> "Message":
-        """The same usage, said at that time and place. What `replace` does in ten times the time."""
+        """The same usage, said at that time and place. `replace` would take several times as long."""
         return Message(
             self.message_id, timestamp, self.model, prompt_id, self.input_tokens, self.output_tokens, self.cache_read_tokens,
             self.cache_write_5m_tokens, self.cache_write_1h_tokens, self.web_searches, self.modifiers, copied,
