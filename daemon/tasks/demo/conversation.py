@@ -1,5 +1,6 @@
 """One conversation with a client that is only played: the hook events, transcript lines and output that it would write."""
 
+import json
 import random
 import uuid
 from collections.abc import Callable, Sequence
@@ -84,19 +85,16 @@ class Conversation:
     turns: int = 0
     #: lines of the transcript with a uuid, for forks
     said: list[Json] = field(default_factory=list)
+    #: the main agent's file, and the one of who speaks
+    transcript: Path = field(init=False)
+    file: Path = field(init=False)
     _prompt_id: str | None = None
     _context: int = _BEGINNING
 
-    @property
-    def transcript(self) -> Path:
-        """The main agent's file."""
-        return self.projects / str(self.cwd).replace("/", "-") / f"{self.session}.jsonl"
-
-    @property
-    def file(self) -> Path:
-        if self.side is None:
-            return self.transcript
-        return self.transcript.with_suffix("") / "subagents" / f"agent-{self.side.agent_id}.jsonl"
+    def __post_init__(self) -> None:
+        self.transcript = self.file = self.projects / str(self.cwd).replace("/", "-") / f"{self.session}.jsonl"
+        if self.side is not None:
+            self.file = self.transcript.with_suffix("") / "subagents" / f"agent-{self.side.agent_id}.jsonl"
 
     def start(self, source: str = "startup") -> None:
         self._hook("SessionStart", source=source, model=self.model)
@@ -297,6 +295,10 @@ class Conversation:
         }  # fmt: skip
         self.said.append(line)
         self.stage.line(self.file, line)
+
+
+#: Compact, as the client writes it.
+spelled = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def unique(rng: random.Random) -> str:

@@ -1,6 +1,7 @@
 """Makes the past of a demo: a week of sessions and tasks, real repositories, and what is left to be decided by a person."""
 
 import random
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,9 @@ from tasks.database import SyncDatabase
 from tasks.demo.finished import Finished, FinishedTasks, kept, rows
 from tasks.demo.orders import Order
 from tasks.demo.past import Archive
-from tasks.demo.place import Place
+from tasks.demo.place import Place, program
 from tasks.demo.projects import PEOPLE, PROJECTS, Project, git, make_repository, tuned
-from tasks.demo.sessions import MINUTE, Scene, play_week
+from tasks.demo.sessions import MINUTE, Scene
 from tasks.git import Worktrees
 from tasks.prices import PriceBook
 
@@ -28,7 +29,6 @@ class Made:
 
     sessions: int
     tasks: int
-    events: int
 
 
 def make_history(place: Place, settings: Settings, *, seed: int = SEED) -> Made:
@@ -36,10 +36,25 @@ def make_history(place: Place, settings: Settings, *, seed: int = SEED) -> Made:
     environment is that of this process. Raises OSError, CalledProcessError, and what the store and git raise.
     """
     until = time.time_ns() // 1_000_000 - MINUTE
-    archive = Archive(settings.spool_dir)
-    scene = Scene(archive, place, until)
-    sessions = play_week(scene, seed)
-    tasks = FinishedTasks(scene, PriceBook.of(settings), seed)
+    people = subprocess.Popen(
+        program("sessions", str(place.folder), str(until), str(seed)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    try:
+        finished = _make_tasks(place, settings, until, seed)
+        told, _ = people.communicate()
+    except BaseException:
+        people.kill()
+        people.wait()
+        raise
+    if people.returncode:
+        raise subprocess.CalledProcessError(people.returncode, people.args)
+    return Made(int(told), finished)
+
+
+def _make_tasks(place: Place, settings: Settings, until: int, seed: int) -> int:
+    """Play the tasks of a week, make their repositories, and store their rows. Returns how many."""
+    archive = Archive(place.spool)
+    tasks = FinishedTasks(Scene(archive, place, until), PriceBook.of(settings), seed)
     finished = tasks.play_week()
     finished = _with_repositories(place, finished, until - _WEEK, seed)
     finished += _left_to_people(place, settings, tasks, until, seed)
@@ -49,7 +64,7 @@ def make_history(place: Place, settings: Settings, *, seed: int = SEED) -> Made:
         store.apply([write for task in finished for write in rows(task, place)])
     finally:
         store.close()
-    return Made(sessions, len(finished), archive.events)
+    return len(finished)
 
 
 def _with_repositories(place: Place, finished: Sequence[Finished], since: int, seed: int) -> list[Finished]:

@@ -1,7 +1,6 @@
 """The past of the demo: events for the spool and transcripts, as the client and its hooks would have left them."""
 
 import itertools
-import json
 import os
 import random
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tasks.demo.conversation import Json
+from tasks.demo.conversation import Json, spelled
 
 #: Above every pid that Linux gives, so that no process is taken for one of the past.
 FIRST_PID = 4_200_000
@@ -21,10 +20,10 @@ _HOURS = (1, 0, 0, 0, 0, 1, 2, 6, 20, 30, 32, 26, 10, 22, 30, 30, 26, 18, 10, 6,
 class Archive:
     """Writes what happened. Events get the time of their file; transcripts are complete once `save` was called."""
 
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, *, first_pid: int = FIRST_PID) -> None:
         self.spool = spool
         self.events = 0
-        self._pids = itertools.count(FIRST_PID)
+        self._pids = itertools.count(first_pid)
         self._lines: dict[Path, list[str]] = {}
         self._times: dict[Path, int] = {}
 
@@ -36,14 +35,14 @@ class Archive:
         name = f"{self.spool}/{task_id or '-'}.{pid}.{next(self._pids)}.0.json"
         descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, _json(payload).encode())
+            os.write(descriptor, (spelled(payload) + "\n").encode())
             os.utime(descriptor, ns=(at * 1_000_000, at * 1_000_000))
         finally:
             os.close(descriptor)
         self.events += 1
 
     def line(self, path: Path, line: Json, at: int) -> None:
-        self._lines.setdefault(path, []).append(_json(line))
+        self._lines.setdefault(path, []).append(spelled(line) + "\n")
         self._times[path] = at
 
     def save(self) -> None:
@@ -105,7 +104,3 @@ def moments(rng: random.Random, now: int, *, weekday: int, weekend: int, days: i
             moment = day + timedelta(hours=hour, minutes=rng.random() * 60)
             found.append(int(moment.timestamp() * 1000))
     yield from sorted(at for at in found if now - days * 86_400_000 <= at < now - 1_200_000)
-
-
-def _json(document: Json) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"

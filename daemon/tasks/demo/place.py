@@ -61,6 +61,10 @@ class Place:
         return self.folder / "data"
 
     @property
+    def spool(self) -> Path:
+        return self.data_dir / "spool"
+
+    @property
     def worktrees(self) -> Path:
         return self.data_dir / "worktrees"
 
@@ -107,7 +111,7 @@ class Place:
 
     def prepare(self, *, port: int) -> Settings:
         """Make the folders and the configuration. Returns the settings of the demo's daemon. Raises OSError."""
-        for folder in (self.folder, self.home, self.data_dir, self.data_dir / "spool"):
+        for folder in (self.folder, self.home, self.data_dir, self.spool):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.projects.mkdir()
         self.transcripts.mkdir(mode=0o700, parents=True)
@@ -118,7 +122,12 @@ class Place:
 
 def player(*arguments: str) -> tuple[str, ...]:
     """The command that plays a client."""
-    return (sys.executable, "-P", "-m", "tasks.demo.player", *arguments)
+    return program("player", *arguments)
+
+
+def program(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs one of this package's programs, wherever it is installed."""
+    return (sys.executable, "-P", "-m", f"tasks.demo.{name}", *arguments)
 
 
 def _configuration(port: int) -> str:

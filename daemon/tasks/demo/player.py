@@ -4,7 +4,6 @@ As a task's agent it reads the prompt from standard input, changes and commits a
 as a person's session it only looks busy. Hooks are reported through the real recorder, in the demo's own folder.
 """
 
-import json
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from tasks.demo.conversation import Call, Conversation, Json
+from tasks.demo.conversation import Call, Conversation, Json, spelled
 from tasks.demo.place import MARKER, Place
 from tasks.demo.projects import PROJECTS, Project, tuned
 from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, USUAL, Work
@@ -44,17 +43,17 @@ class LiveStage:
         time.sleep(min(milliseconds, _LONGEST) / 1000 * self._pace())
 
     def hook(self, payload: Json) -> None:
-        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":")) + "\n"
+        text = spelled(payload) + "\n"
         subprocess.run([self._recorder], input=text.encode(), check=False)
 
     def line(self, transcript: Path, line: Json) -> None:
         transcript.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with transcript.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            file.write(spelled(line) + "\n")
 
     def output(self, line: Json) -> None:
         if self._prints:
-            print(json.dumps(line, ensure_ascii=False, separators=(",", ":")), flush=True)
+            print(spelled(line), flush=True)
 
     def _pace(self) -> int:
         age = time.time() - self._began

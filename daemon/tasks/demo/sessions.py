@@ -1,17 +1,24 @@
-"""Sessions that people had in the past week, in their own folders."""
+"""Sessions that people had in the past week, in their own folders. As a program, so that it takes a core of its own:
+`python -m tasks.demo.sessions FOLDER UNTIL SEED` plays them and prints how many there are.
+"""
 
 import copy
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.demo.conversation import Call, Conversation, unique
-from tasks.demo.past import Archive, PastStage, moments
+from tasks.demo.past import FIRST_PID, Archive, PastStage, moments
 from tasks.demo.place import Place
 from tasks.demo.projects import PROJECTS, Project
 from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, UNPRICED, USUAL, Work
 
 MINUTE = 60_000  # milliseconds
+
+#: Pids of these sessions, beside those of tasks.
+_FIRST_PID = FIRST_PID + 1_000_000
 
 _PROMPTS = (
     "Why does {name} forget the last element?", "Write a test for {name}", "Rename {name} to something that says what it does",
@@ -172,3 +179,17 @@ class _Evening:
         self._stage.wait(300)
         self._conversation.start("clear")
         self._prompts(1)
+
+
+def main(arguments: Sequence[str]) -> int:
+    folder, until, seed = arguments
+    place = Place(Path(folder))
+    scene = Scene(Archive(place.spool, first_pid=_FIRST_PID), place, int(until))
+    number = play_week(scene, int(seed))
+    scene.archive.save()
+    print(number)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -33,7 +33,13 @@ _ACCOUNTS = ((USER, Role.ADMIN), ("maria", Role.OPERATOR), ("tomas", Role.OPERAT
 _STARTING, _ENDING = 60.0, 60.0
 #: Of the daemon's log, in an error: characters.
 _QUOTED = 2000
-_DAEMON = "import sys; from tasks.cli import main; sys.exit(main())"
+#: It is loaded while the history is made, and begins when it is told to.
+_DAEMON = """
+import sys, tasks.daemon, tasks.web
+from tasks.cli import main
+sys.stdin.readline() or sys.exit(1)
+sys.exit(main())
+"""
 
 
 def show(
@@ -47,11 +53,12 @@ def show(
     with _interruptible(), contextlib.ExitStack() as stack:
         place = Place(stack.enter_context(_folder(keep)))
         settings = place.prepare(port=port)
+        daemon = stack.enter_context(_daemon(place))
         say("Making up a week of work …")
         with place.entered():
             made = make_history(place, settings)
             password = _make_accounts(settings)
-        daemon = stack.enter_context(_daemon(place))
+        _tell(daemon)
         client = Client(str(settings.socket_path), 30.0)
         _wait_until_ready(daemon, client, place)
         url = _login(client)
@@ -71,6 +78,13 @@ def show(
             open_page(url)
         code = daemon.wait()
         raise TasksError(f"the demo's daemon ended with status {code}: {_tail(place.log)}")
+
+
+def _tell(daemon: "subprocess.Popen[bytes]") -> None:
+    """Let the loaded daemon begin."""
+    if daemon.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), daemon.stdin as stdin:  # one that is gone says why in its log
+            stdin.write(b"begin\n")
 
 
 def _login(client: Client) -> str:
@@ -119,7 +133,7 @@ def _daemon(place: Place) -> Iterator["subprocess.Popen[bytes]"]:
     with place.log.open("wb") as log:
         daemon = subprocess.Popen(
             [sys.executable, "-P", "-c", _DAEMON, "up", "--stop-agents"],
-            env=place.environment(), cwd=place.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=place.environment(), cwd=place.folder, stdin=subprocess.PIPE, stdout=log, stderr=log,
             start_new_session=True,  # Ctrl-C is for us: who ends first is not left to chance
         )  # fmt: skip
     try:
