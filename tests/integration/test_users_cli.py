@@ -17,6 +17,9 @@ from tasks.users import Authority, InvalidToken, KeyRing, WrongCredentials, load
 
 from .desk import COMMAND, TIMEOUT
 
+#: Some of these start twenty processes.
+pytestmark = pytest.mark.timeout(600)
+
 T = TypeVar("T")
 
 PASSWORD, OTHER = "correct horse battery", "another good one"
@@ -35,7 +38,7 @@ class Home:
     ) -> "subprocess.CompletedProcess[str]":
         line = password.encode() + b"\n" if isinstance(password, str) else password or b""
         done = subprocess.run(
-            [*COMMAND, "users", *arguments], env=self.environ, capture_output=True, timeout=60, check=False, input=line
+            [*COMMAND, "users", *arguments], env=self.environ, capture_output=True, timeout=120, check=False, input=line
         )
         out, err = done.stdout.decode(), done.stderr.decode()
         assert "Traceback" not in err
