@@ -109,6 +109,12 @@ async def test_calls_of_one_agent_are_found(service: Service) -> None:
     assert await ids(service, f"/v1/sessions/{SESSION}/calls?agent=nobody") == []
 
 
+async def test_calls_of_one_prompt_are_found(service: Service) -> None:
+    await store(service, call(1), call(2, prompt="q"), call(3, prompt=None))
+    assert await ids(service, f"/v1/sessions/{SESSION}/calls?prompt=q") == ["t2"]
+    assert await ids(service, f"/v1/sessions/{SESSION}/calls?prompt=") == ["t3"]
+
+
 async def test_unknown_ids_and_wrong_limits_are_refused(service: Service) -> None:
     for target in ("tasks/ffffff/calls", "tasks/ab/calls", "sessions/nothing/calls"):
         assert (await service.ask(f"/v1/{target}")).status == 404

@@ -88,6 +88,17 @@ def test_too_much_output_is_an_error_and_not_a_full_memory(repository: Path) -> 
     assert OUTPUT_BYTES == 16 * 1024 * 1024
 
 
+def test_a_command_is_ended_once_it_has_printed_enough(repository: Path, eventually: Eventually) -> None:
+    endless = program(repository, "echo $$ >pid; yes")
+    output = endless.run("log", cwd=repository, enough=100_001)
+    assert (output.code, output.stdout) == (0, (b"y\n" * 50_001)[:100_001])
+    shell = int((repository / "pid").read_text())
+    eventually(lambda: not Path(f"/proc/{shell}/cmdline").exists() or _is_zombie(shell))
+    assert program(repository, "echo all").run("log", cwd=repository, enough=100).stdout == b"all\n"
+    with pytest.raises(GitError):
+        program(repository, "echo some; exit 3").run("log", cwd=repository, enough=100)
+
+
 def test_chatter_on_stderr_is_cut(repository: Path) -> None:
     said = program(repository, "head -c 3000000 /dev/zero | tr '\\0' x >&2").run("x", cwd=repository)
     assert len(said.stderr) == 64 * 1024
