@@ -1,4 +1,4 @@
-"""That everybody can use the pages: without a mouse, with a screen reader, on a telephone, in the dark. And that they are right."""
+"""That all people can use the pages: without a mouse, by screen reader, on a telephone, in the dark. And that all is right."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.record("SessionStart", SESSION, source="startup", model="claude-sonnet-5")
         site.record("UserPromptSubmit", SESSION, prompt="Look <b>here</b>", prompt_id="p1")
         for number, path in enumerate(("a.py", "b.py", "a.py")):
-            call = {
+            call: dict[str, Any] = {
                 "tool_name": "Read",
                 "tool_use_id": f"t{number}",
                 "tool_input": {"file_path": f"{desk.repository}/{path}"},
@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             site.record(
                 "PostToolUse", SESSION, prompt_id="p1", **call, tool_response={"type": "text"}, duration_ms=5 + number
             )
-        failed = {"tool_name": "Bash", "tool_use_id": "t9", "tool_input": {"command": "make test"}}
+        failed: dict[str, Any] = {"tool_name": "Bash", "tool_use_id": "t9", "tool_input": {"command": "make test"}}
         site.record("PreToolUse", SESSION, prompt_id="p1", **failed)
         site.record(
             "PostToolUseFailure",

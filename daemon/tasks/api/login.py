@@ -58,11 +58,9 @@ async def log_in(ctx: Ctx, credentials: Credentials, request: Request) -> Token:
         )
     except WrongCredentials as error:
         raise HTTPException(401, str(error)) from error
-    except TooManyAttempts as error:
+    except (TooManyAttempts, Overloaded) as error:
         headers = {"retry-after": str(error.retry_after)}
         raise HTTPException(429, str(error), headers) from error
-    except Overloaded as error:
-        raise HTTPException(503, str(error), {"retry-after": "2"}) from error
     return _token(ticket)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks import history
-from tasks.api.access import Ctx
+from tasks.api.access import Ctx, Who
 from tasks.api.context import Context
 from tasks.api.sessions import Spent
 from tasks.database import Reader
@@ -60,7 +60,8 @@ class Submission(BaseModel):
     description: Annotated[str, AfterValidator(_described)]
     #: the folder to work for, absolute
     workspace: Annotated[str, AfterValidator(_absolute)]
-    #: whose task it is; null: the user that the daemon runs as
+    #: whose task it is; null: of whoever hands it over: on the Unix socket the user that the daemon runs as, on the page
+    #: the number of the account
     user_id: Annotated[int | None, Field(ge=0, le=_MAX)] = None
     priority: PriorityWord = "normal"
     model: Word | None = None
@@ -228,10 +229,13 @@ def dispatcher(ctx: Context) -> Dispatcher:
 
 
 @router.post("/tasks", status_code=201)
-async def submit_task(ctx: Ctx, order: Submission) -> SubmittedTask:
+async def submit_task(ctx: Ctx, who: Who, order: Submission) -> SubmittedTask:
     """Hand over work. It is stored when this answers."""
+    own = os.getuid() if who.user_id is None else who.user_id
+    if order.user_id not in (None, own) and not who.is_owner:
+        raise HTTPException(403, f"user_id: tasks of {who.username} are those of user {own}")
     wanted = order.model_dump() | {
-        "user_id": os.getuid() if order.user_id is None else order.user_id,
+        "user_id": own if order.user_id is None else order.user_id,
         "priority": TaskPriority[order.priority.upper()],
     }
     try:

@@ -12,7 +12,8 @@ _FIELDS = ("task_id", "description", "status", "merge_state", "merge_detail", "m
 _UNMERGED = f"""
 SELECT task_id, substr(description, 1, {SHORT}), status, merge_state, substr(merge_detail, 1, {SHORT}), merge_paths, NULL,
        coalesce(finished_at, created_at)
-FROM tasks WHERE merge_state IN ('conflict', 'kept', 'waiting') ORDER BY merge_state = 'conflict' DESC, created_at DESC LIMIT {MOST}
+FROM tasks WHERE merge_state IN ('conflict', 'kept', 'waiting')
+ORDER BY merge_state = 'conflict' DESC, created_at DESC LIMIT {MOST}
 """
 _HELD = f"""
 SELECT task_id, substr(description, 1, {SHORT}), status, merge_state, NULL, NULL, substr(hold_reason, 1, {SHORT}), created_at

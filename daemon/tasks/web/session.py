@@ -38,11 +38,11 @@ class LoginPages:
                 ticket = await self._authority.log_in(name, password, kind="cookie", address=address, client=client)
         except WrongCredentials as error:
             return self._page(401, str(error), next_, form.get("username", ""))
-        except TooManyAttempts as error:
+        except (TooManyAttempts, Overloaded) as error:
             page = self._page(429, str(error), next_, form.get("username", ""))
             page.headers["retry-after"] = str(error.retry_after)
             return page
-        except (Overloaded, StoreError) as error:
+        except StoreError as error:
             return self._page(503, f"cannot log anybody in now: {error}", next_, form.get("username", ""))
         return RedirectResponse(_safe(next_), 303, {"set-cookie": gate.set_cookie(ticket)})
 
