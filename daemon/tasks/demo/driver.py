@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 from tasks.client import Client, target
-from tasks.demo.conversation import unique
 from tasks.demo.orders import Order, orders
 from tasks.demo.place import AGENTS, Place, player
 from tasks.demo.player import TIGHTEN
@@ -43,6 +43,7 @@ class Driver:
         self._began = time.time()
         self._orders: list[Order] = []
         self._people: list[subprocess.Popen[bytes]] = []
+        self._begun = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-driver", daemon=True)
         #: tasks of ours that conflict → since when, monotonic seconds
@@ -111,8 +112,10 @@ class Driver:
     def _let_people_work(self) -> None:
         self._people = [one for one in self._people if one.poll() is None]
         if len(self._people) < _PEOPLE:
-            folder = self._place.workspace(self._rng.choice(PROJECTS))
-            command = player("person", unique(self._rng), self._rng.choice((STRONG, USUAL)))
+            # One after another in each project, so that two do not sit in the same one.
+            self._begun += 1
+            folder = self._place.workspace(PROJECTS[self._begun % len(PROJECTS)])
+            command = player("person", str(uuid.uuid4()), self._rng.choice((STRONG, USUAL)), self._place.pace)
             started = subprocess.Popen(
                 command, cwd=folder, env=self._place.environment(), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -43,6 +43,8 @@ class Place:
     """Where the parts of a demo are. `folder` is absolute."""
 
     folder: Path
+    #: how many times as long as usual everything takes that is played
+    pace: float = 1.0
 
     @property
     def home(self) -> Path:
@@ -116,13 +118,13 @@ class Place:
         self.projects.mkdir()
         self.transcripts.mkdir(mode=0o700, parents=True)
         (self.home / ".gitconfig").write_text(_GIT_CONFIG, encoding="utf-8")
-        self.config_file.write_text(_configuration(port), encoding="utf-8")
+        self.config_file.write_text(_configuration(port, self.pace), encoding="utf-8")
         return config.load(environ=self.environment())
 
 
-def player(*arguments: str) -> tuple[str, ...]:
-    """The command that plays a client."""
-    return program("player", *arguments)
+def player(part: str, session: str, model: str, pace: float) -> tuple[str, ...]:
+    """The command that plays a client: see `tasks.demo.player`."""
+    return program("player", part, session, model, str(pace))
 
 
 def program(name: str, *arguments: str) -> tuple[str, ...]:
@@ -130,8 +132,8 @@ def program(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", f"tasks.demo.{name}", *arguments)
 
 
-def _configuration(port: int) -> str:
-    command = ", ".join(json.dumps(word, ensure_ascii=False) for word in player("task", "{session}", "{model}"))
+def _configuration(port: int, pace: float) -> str:
+    command = ", ".join(json.dumps(word, ensure_ascii=False) for word in player("task", "{session}", "{model}", pace))
     return f"""# Of `tasksd demo`: a daemon of its own, which knows nothing of yours.
 [web]
 enabled = true

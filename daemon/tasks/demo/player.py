@@ -1,4 +1,4 @@
-"""A program that takes the client's part: `python -m tasks.demo.player task SESSION MODEL`, or `person SESSION MODEL`.
+"""A program that takes the client's part: `python -m tasks.demo.player task|person SESSION MODEL PACE`.
 
 As a task's agent it reads the prompt from standard input, changes and commits a real file, and prints what a client prints;
 as a person's session it only looks busy. Hooks are reported through the real recorder, in the demo's own folder.
@@ -16,7 +16,7 @@ from types import FrameType
 
 from tasks.demo.conversation import Call, Conversation, Json, spelled
 from tasks.demo.place import MARKER, Place
-from tasks.demo.projects import PROJECTS, Project, tuned
+from tasks.demo.projects import PROJECTS, tuned
 from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, USUAL, Work
 
 #: How the description of tasks begins that change the same line as others.
@@ -34,6 +34,7 @@ class LiveStage:
     def __init__(self, place: Place, *, prints: bool) -> None:
         self._recorder = str(place.data_dir / "hooks/record")
         self._began = place.config_file.stat().st_mtime
+        self._given = place.pace
         self._prints = prints
 
     def now(self) -> int:
@@ -55,15 +56,15 @@ class LiveStage:
         if self._prints:
             print(spelled(line), flush=True)
 
-    def _pace(self) -> int:
+    def _pace(self) -> float:
         age = time.time() - self._began
-        return next((pace for seconds, pace in _PACES if age < seconds), _SLOWEST)
+        return self._given * next((pace for seconds, pace in _PACES if age < seconds), _SLOWEST)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status, as the client has it."""
-    part, session, model = arguments
-    place = Place(Path(os.environ[MARKER]))
+    part, session, model, pace = arguments
+    place = Place(Path(os.environ[MARKER]), float(pace))
     rng = random.Random(session)  # noqa: S311 - invented content
     cwd = Path.cwd()
     project = next(one for one in PROJECTS if (cwd / one.files[0]).exists())
@@ -145,14 +146,10 @@ def _person(one: Conversation, work: Work) -> int:
 
 def _edit(work: Work, *, tight: bool) -> Call:
     """A real change of a file."""
-    file = _code(work.project)[0] if tight else work.rng.choice(_code(work.project))
+    file = work.project.files[0] if tight else work.rng.choice(work.project.files)
     path = work.cwd / file
     before, after, content = tuned(path, work.rng, 0 if tight else None)
     return work.edit(file, before, after, lambda: _write(path, content))
-
-
-def _code(project: Project) -> list[str]:
-    return project.files
 
 
 def _write(path: Path, content: str) -> None:

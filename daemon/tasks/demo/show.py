@@ -43,15 +43,20 @@ sys.exit(main())
 
 
 def show(
-    *, port: int, keep: Path | None, say: Callable[[str], None], open_page: Callable[[str], object] | None
+    *,
+    port: int,
+    keep: Path | None,
+    say: Callable[[str], None],
+    open_page: Callable[[str], object] | None = None,
+    pace: float = 1.0,
 ) -> None:
     """Run a demo until Ctrl-C, SIGTERM or SIGHUP. Everything is in a temporary folder, or in `keep`, which stays.
 
-    `open_page` gets an address that logs in once. Raises TasksError when `keep` is not empty, and when the daemon does not
-    start or ends by itself.
+    `open_page` gets an address that logs in once. `pace`: how many times as long as usual everything takes. Raises TasksError
+    when `keep` is not empty, and when the daemon does not start or ends by itself.
     """
     with _interruptible(), contextlib.ExitStack() as stack:
-        place = Place(stack.enter_context(_folder(keep)))
+        place = Place(stack.enter_context(_folder(keep)), pace)
         settings = place.prepare(port=port)
         daemon = stack.enter_context(_daemon(place))
         say("Making up a week of work …")
