@@ -158,6 +158,7 @@ class RuleBook:
     def of(self, method: str, path: str) -> tuple[Rule | None, list[str]]:
         """The rule, and the methods that there are rules for at this path (none: there is nothing)."""
         method = "GET" if method == "HEAD" else method
+        path = path.removesuffix("\n")  # routes are matched up to a `$`, which a line break may follow
         found: list[str] = []
         for methods in self._at(path):
             if method in methods:
