@@ -123,7 +123,7 @@ class Site(Desk):
         """Of a program that logged in over the API."""
         if new or name not in self._tokens:
             order = json.dumps({"username": name, "password": password}).encode()
-            answer = self._patiently(
+            answer = self.patiently(
                 lambda: self.request("POST", "/v1/login", headers={"Content-Type": "application/json"}, body=order)
             )
             assert answer.status == 200, answer
@@ -141,7 +141,7 @@ class Site(Desk):
             headers["Content-Type"] = "application/json"
         return self.request(method, target, headers=headers, body=body)
 
-    def _patiently(self, attempt: Callable[[], Answer]) -> Answer:
+    def patiently(self, attempt: Callable[[], Answer]) -> Answer:
         """Logging in as often as tests do is throttled."""
         answer = attempt()
         end = time.monotonic() + TIMEOUT
@@ -204,7 +204,7 @@ class Browser:
         self.site = site
         self.name = name
         form = {"username": name, "password": password}
-        answer = site._patiently(lambda: log_in(site, form))
+        answer = site.patiently(lambda: log_in(site, form))
         assert answer.status == 303, (answer.status, answer.text)
         cookie = (answer.header("set-cookie") or "").partition(";")[0]
         self.cookie = cookie

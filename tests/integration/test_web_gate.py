@@ -226,7 +226,7 @@ def answers(site: Site) -> Iterator[tuple[str, Answer]]:
         yield table.path, ada.get(address(table.path))
     yield "the login", site.request("GET", "/login")
     yield "a login that fails", log_in(site, {"username": "nobody", "password": "no password"})
-    yield "a login that succeeds", site._patiently(lambda: log_in(site, {"username": "vic", "password": PASSWORD}))
+    yield "a login that succeeds", site.patiently(lambda: log_in(site, {"username": "vic", "password": PASSWORD}))
     yield "somebody unknown", site.request("GET", "/")
     yield "some program unknown", site.request("GET", "/v1/status")
     yield "a page that is not there", ada.get("/nothing")
@@ -299,7 +299,7 @@ def test_assets_are_those_of_the_package_alone(site: Site, name: str) -> None:
 
 
 def test_the_cookie_stays_with_the_browser_and_this_port(site: Site) -> None:
-    answer = site._patiently(lambda: log_in(site, {"username": "vic", "password": PASSWORD}))
+    answer = site.patiently(lambda: log_in(site, {"username": "vic", "password": PASSWORD}))
     name, _, rest = (answer.header("set-cookie") or "").partition("=")
     assert name == f"tasksd_{site.port}"
     assert rest.partition(";")[2].split("; ") == [" Path=/", "HttpOnly", "SameSite=Strict"] or rest.split("; ")[1:] == [
@@ -325,7 +325,7 @@ def test_a_login_leads_nowhere_else(site: Site) -> None:
         assert answer.header("set-cookie") is None
     for target in (*ELSEWHERE[:3], ELSEWHERE[10]):
         form = {"username": "vic", "password": PASSWORD, "next": target}
-        answer = site._patiently(lambda form=form: log_in(site, form))  # type: ignore[misc]
+        answer = site.patiently(lambda form=form: log_in(site, form))  # type: ignore[misc]
         assert (answer.status, answer.header("location")) == (303, "/"), target
     wanted = "/costs?days=7&by=model"
     answer = site.request("GET", wanted)
