@@ -276,6 +276,14 @@ document.addEventListener("submit", (event) => {
   carryOut(form);
 });
 
+// A field with data-same="NAME" has to say the same as that one.
+document.addEventListener("input", (event) => {
+  const form = event.target.form;
+  for (const again of form?.querySelectorAll("[data-same]") ?? []) {
+    again.setCustomValidity(again.value === form.elements[again.dataset.same].value ? "" : "This is not the same.");
+  }
+});
+
 // Choices that lead somewhere at once: a select in a form that only asks for another view.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto]");
