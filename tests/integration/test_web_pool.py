@@ -142,7 +142,7 @@ def test_pausing_and_resizing_show_at_once(site: Site) -> None:
         try:
             assert browser.send("POST", "/v1/pool/pause").status == 200
             assert browser.send("POST", "/v1/pool/resize", {"total_workers": 1}).status == 200
-            shown = {}
+            shown: dict[str, str] = {}
             for change in changes:
                 shown |= change
                 if "Paused by a person" in shown.get("valve", "") and "resized" in shown.get("limits", ""):

@@ -37,7 +37,7 @@ async def load(look: Look) -> Data:
     pool = await read_pool(ctx)
     at_work = await list_tasks(ctx, status=[TaskStatus.RUNNING], limit=MOST_AT_WORK)
     waiting, held = pool.waiting[:MOST], pool.held[:MOST]
-    ids = [one.task_id for one in (*waiting, *held)]
+    ids = [one.task_id for one in waiting] + [one.task_id for one in held]
     return {
         "pool": pool,
         "at_work": sorted(at_work, key=lambda one: (one.started_at or 0, one.task_id)),
