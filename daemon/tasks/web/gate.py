@@ -122,15 +122,18 @@ class Gate:
                 no.headers["allow"] = ", ".join(sorted(methods))
                 return no
             return self._no(scope, 404, "there is nothing at this address")
+        if rule.writes:
+            scope["note"] = Note.of(self._context, scope, rule, principal)
         by_script = rule.writes and principal.via == "cookie" and not rule.form
         if by_script and not self.is_ours(principal, headers.get(CSRF_HEADER, "")):
             return self._no(scope, 403, f"the header {CSRF_HEADER} is missing or wrong: reload the page")
         if rule.role is None or not principal.role.covers(rule.role):
+            log.warning(
+                "refused user=%s role=%s action=%s %s", principal.username, principal.role, rule.method, rule.path
+            )
             return self._no(scope, 403, f"{principal.username} is {principal.role}; this takes {rule.role}")
         scope["principal"] = principal
         answered.still_welcome = lambda: self._is_in(principal)
-        if rule.writes:
-            scope["note"] = Note.of(self._context, scope, rule, principal)
         if principal.via == "cookie" and (ticket := self._authority.renewed(principal, token)):
             answered.headers["set-cookie"] = self.set_cookie(ticket)
         return None
