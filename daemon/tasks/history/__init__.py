@@ -8,7 +8,16 @@ from tasks.history.calls import calls_of_session, calls_of_task
 from tasks.history.output import Output
 from tasks.history.records import DAY, Query, Record
 from tasks.history.seen import seen
-from tasks.history.sessions import NoSuchSession, events, failures, session, session_counts, sessions, whole_session_id
+from tasks.history.sessions import (
+    NoSuchSession,
+    events,
+    failures,
+    known_sessions,
+    session,
+    session_counts,
+    sessions,
+    whole_session_id,
+)
 from tasks.history.touched import files_of_task
 from tasks.history.tree import session_tree
 from tasks.history.turns import session_turns
@@ -39,6 +48,7 @@ __all__ = [
     "failures",
     "files_of_task",
     "held",
+    "known_sessions",
     "news",
     "no_output",
     "run_state",

@@ -94,6 +94,12 @@ def whole_session_id(query: Query, id_: str) -> str:
     return str(rows[0][0])
 
 
+def known_sessions(query: Query, ids: Collection[str]) -> set[str]:
+    """Those of `ids` that something is stored of."""
+    marks = ", ".join("?" for _ in ids)
+    return {row[0] for row in query(f"SELECT session_uuid FROM sessions WHERE session_uuid IN ({marks})", list(ids))}
+
+
 def session(query: Query, id_: str) -> Record:
     """The session whose id is, or alone begins with, `id_`: with `changes` of status, `subagents`, `calls` by tool as [all,
     failed], how many calls its transcripts told of (`expected`, `seen`, `added`), and what it `spent`. Raises NoSuchSession.

@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 
 def linker(query: QueryParams) -> Callable[..., str]:
     """A function that gives the query of a link: as it is, with the named parts changed, or left out when they are None."""
-    present = {name: value for name, value in query.items() if value}
+    present = dict(query.items())
 
     def to(**changes: object) -> str:
         parts = {name: value for name, value in (present | changes).items() if value is not None}
