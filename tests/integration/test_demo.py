@@ -251,6 +251,23 @@ def test_ending_it_removes_everything(tmp_path: Path, when: str) -> None:
         started.communicate()
 
 
+def test_no_process_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    canary(home)
+    started = start([sys.executable, "-c", QUICK, str(tmp_path / "demo")], home)
+    try:
+        read_until(started, "Ctrl-C")
+        until(lambda: len(marked(tmp_path / "demo")) > 5, "agents are at work")
+        started.kill()
+        started.communicate()
+        until(lambda: not marked(tmp_path / "demo"), "the daemon and all agents are gone")
+    finally:
+        started.kill()
+        for one in marked(tmp_path / "demo"):
+            process.signal_process(one, signal.SIGKILL)
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -77,6 +77,8 @@ class Conversation:
     model: str
     mode: str = "acceptEdits"
     branch: str = "main"
+    #: the logarithm of the milliseconds that the API usually takes
+    thinking: float = 8.2
     #: None: the main agent
     side: Side | None = None
     #: model → tokens so far, those of subagents included
@@ -112,7 +114,7 @@ class Conversation:
 
     def answer(self, text: str, calls: Sequence[Call] = ()) -> None:
         """One answer of the API, and its calls, at once."""
-        self.stage.wait(self.rng.lognormvariate(8.2, 0.5))
+        self.stage.wait(self.rng.lognormvariate(self.thinking, 0.5))
         made = [(f"toolu_{self.rng.getrandbits(96):024x}", call) for call in calls]
         blocks: list[Json] = [{"type": "text", "text": text}] if text else []
         blocks += [{"type": "tool_use", "id": one, "name": call.tool, "input": call.arguments} for one, call in made]
@@ -149,7 +151,17 @@ class Conversation:
         """Let a subagent do something: `work` plays it."""
         side = Side(f"a{self.rng.getrandbits(64):016x}", agent_type)
         sub = Conversation(
-            self.stage, self.rng, self.session, self.cwd, self.projects, model, self.mode, self.branch, side, self.spent
+            self.stage,
+            self.rng,
+            self.session,
+            self.cwd,
+            self.projects,
+            model,
+            self.mode,
+            self.branch,
+            self.thinking,
+            side,
+            self.spent,
         )
         one = f"toolu_{self.rng.getrandbits(96):024x}"
         arguments = {"description": task[:40], "prompt": task, "subagent_type": agent_type}

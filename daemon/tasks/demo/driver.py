@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.client import Client, target
-from tasks.demo.orders import Order, orders
+from tasks.demo.orders import ASKING, Order, orders
 from tasks.demo.place import AGENTS, Place, player
 from tasks.demo.player import TIGHTEN
 from tasks.demo.projects import PEOPLE, PROJECTS, git
@@ -96,7 +96,7 @@ class Driver:
             "/v1/tasks",
             {
                 "description": order.description, "workspace": str(self._place.workspace(order.project)),
-                "agent_type": order.agent_type, "workflow": order.workflow, "user_id": rng.randint(1, len(PEOPLE)),
+                "agent_type": order.agent_type, "workflow": order.workflow, "user_id": rng.randint(1, ASKING),
                 "priority": priority or rng.choices(("high", "normal", "low"), (25, 50, 25))[0],
                 "model": rng.choices((None, STRONG, USUAL, SMALL), (55, 25, 15, 5))[0],
             },
@@ -131,6 +131,7 @@ class Driver:
         self._conflicts = {task_id: self._conflicts.get(task_id, now) for task_id in stuck}
         for task_id, task in stuck.items():
             if now - self._conflicts[task_id] >= _RESOLVED_AFTER and task["worktree"]:
+                self._conflicts[task_id] = now  # should it not work, it is tried again as late
                 name, address = rng.choice(PEOPLE)
                 person = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": address}
                 environ = self._place.environment() | person

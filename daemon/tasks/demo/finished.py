@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from tasks.database import Value, Write
 from tasks.demo.bill import dollars
 from tasks.demo.conversation import Conversation, Tokens, unique
-from tasks.demo.orders import ERRORS, FATES, Fate, Order, orders
+from tasks.demo.orders import ASKING, ERRORS, FATES, Fate, Order, orders
 from tasks.demo.past import PastStage, moments
 from tasks.demo.place import Place
-from tasks.demo.projects import PEOPLE, Merged
+from tasks.demo.projects import Merged
 from tasks.demo.sessions import MINUTE, Scene
 from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, UNPRICED, USUAL, Work
 from tasks.enforcer import Verdict, verdict_write
@@ -101,7 +101,7 @@ class FinishedTasks:
         stage = PastStage(archive, started_at, archive.pid(), task_id, runs / "1/output")
         one = Conversation(
             stage, rng, unique(rng), self._scene.place.worktrees / task_id, self._scene.place.transcripts, model or USUAL,
-            branch=f"task/{task_id}",
+            branch=f"task/{task_id}", thinking=9.2,
         )  # fmt: skip
         runs.mkdir(mode=0o700, parents=True)
         (runs / "prompt").write_text(order.description, encoding="utf-8")
@@ -110,7 +110,7 @@ class FinishedTasks:
             result = self._play(one, order, fate)
         return Finished(
             task_id=task_id, order=order, fate=fate, priority=rng.choices((0, 1, 2), (22, 58, 20))[0], model=model,
-            user_id=rng.randint(1, len(PEOPLE)), created_at=created_at, started_at=started_at, finished_at=stage.now(),
+            user_id=rng.randint(1, ASKING), created_at=created_at, started_at=started_at, finished_at=stage.now(),
             session=None if fate == "not_started" else one.session, spent=dict(one.spent), turns=one.turns,
             cost_usd=dollars(self._book, one.spent, stage.now()), activity=_activity(one, started_at, order), result=result,
         )  # fmt: skip

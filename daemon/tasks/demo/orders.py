@@ -37,6 +37,9 @@ _ORDERS: Sequence[tuple[str, str, str | None, str | None]] = (
     ("quill", "Read flags from the environment too", None, None),
 )
 
+#: Accounts that hand over work: their ids are 1 and up.
+ASKING = 3
+
 Fate = Literal[
     "merged", "nothing", "stopped", "agent_error", "timeout", "no_progress", "max_turns", "budget", "policy", "not_started",
     "lost", "kept", "conflict",

@@ -32,6 +32,7 @@ class LiveStage:
     """Where a conversation is heard now: it waits for real, and its hooks are recorded."""
 
     def __init__(self, place: Place, *, prints: bool) -> None:
+        self._parent = os.getppid()
         self._recorder = str(place.data_dir / "hooks/record")
         self._began = place.config_file.stat().st_mtime
         self._given = place.pace
@@ -41,6 +42,8 @@ class LiveStage:
         return time.time_ns() // 1_000_000
 
     def wait(self, milliseconds: float) -> None:
+        if os.getppid() != self._parent:
+            raise _Left  # the demo was killed
         time.sleep(min(milliseconds, _LONGEST) / 1000 * self._pace())
 
     def hook(self, payload: Json) -> None:

@@ -200,7 +200,7 @@ class _Stream:
 
     def _code(self, module: str) -> str:
         return f"{self._project.comment} {module.rpartition('/')[2]} of {self._project.name}\n\n" + "".join(
-            self._project.template.format(name=name, doc=f"What {name} is about", number=self._numbers[name])
+            self._project.template.format(name=name, doc=_about(name, module), number=self._numbers[name])
             for name in self._project.modules[module]
         )
 
@@ -228,6 +228,12 @@ class _Stream:
         if ref != "main":
             self._parts.append(f"reset refs/heads/{ref}\nfrom {'0' * 40}\n\n")
         return self._mark
+
+
+def _about(name: str, module: str) -> str:
+    """What stands over a function: `Cancel late, of bookings`."""
+    words = "".join(f" {one.lower()}" if one.isupper() else one for one in name.replace("_", " ")).strip()
+    return f"{words.capitalize()}, of {module.rpartition('/')[2]}"
 
 
 def _data(text: str) -> str:

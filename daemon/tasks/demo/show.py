@@ -33,11 +33,18 @@ _ACCOUNTS = ((USER, Role.ADMIN), ("maria", Role.OPERATOR), ("tomas", Role.OPERAT
 _STARTING, _ENDING = 60.0, 60.0
 #: Of the daemon's log, in an error: characters.
 _QUOTED = 2000
-#: It is loaded while the history is made, and begins when it is told to.
+#: It is loaded while the history is made, begins when it is told to, and ends with us, however we end.
 _DAEMON = """
-import sys, tasks.daemon, tasks.web
+import os, signal, sys, threading
+import tasks.daemon, tasks.web
 from tasks.cli import main
-sys.stdin.readline() or sys.exit(1)
+
+def leave():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+os.read(0, 1) or sys.exit(1)
+threading.Thread(target=leave, daemon=True).start()
 sys.exit(main())
 """
 
@@ -88,8 +95,9 @@ def show(
 def _tell(daemon: "subprocess.Popen[bytes]") -> None:
     """Let the loaded daemon begin."""
     if daemon.stdin is not None:
-        with contextlib.suppress(BrokenPipeError), daemon.stdin as stdin:  # one that is gone says why in its log
-            stdin.write(b"begin\n")
+        with contextlib.suppress(BrokenPipeError):  # one that is gone says why in its log
+            daemon.stdin.write(b".")
+            daemon.stdin.flush()
 
 
 def _login(client: Client) -> str:
@@ -149,6 +157,8 @@ def _daemon(place: Place) -> Iterator["subprocess.Popen[bytes]"]:
             daemon.wait(_ENDING)
         _sweep(place)
         daemon.wait()
+        if daemon.stdin is not None:
+            daemon.stdin.close()
 
 
 def _sweep(place: Place) -> None:
