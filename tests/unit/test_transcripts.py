@@ -297,7 +297,7 @@ def test_an_answer_says_whether_it_went_well(write: Write, content: object, succ
 def test_a_failure_is_one_however_it_is_written(tmp_path: Path, mark: str, form: str) -> None:
     path = tmp_path / "a.jsonl"
     block = '{"type":"tool_result","tool_use_id":"toolu_1","content":%s}' % (form % mark)
-    path.write_text('{"type":"user","message":{"content":[%s]}}\n' % block)
+    path.write_text(f'{{"type":"user","message":{{"content":[{block}]}}}}\n')
     for chunk in (whole(path), whole(path, only_failures=True)):
         assert [(answer.success, answer.text) for answer in chunk.answers] == [(False, "<tool_use_error>")]
 
