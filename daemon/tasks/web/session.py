@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tasks.errors import StoreError
@@ -64,15 +64,15 @@ def _gate(request: Request) -> Gate:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form; nothing of one that is longer than any of ours."""
+    """The fields of a form; nothing of one that is longer than any of ours, or that did not arrive."""
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LONGEST:
-            return {}
     try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > LONGEST:
+                return {}
         fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=16, strict_parsing=False)
-    except ValueError:
+    except (ValueError, ClientDisconnect):
         return {}
     return {name: values[0] for name, values in fields.items()}
 
