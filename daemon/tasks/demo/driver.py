@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.client import Client, target
+from tasks.demo.ground import AGENTS, environment
 from tasks.demo.orders import ASKING, Order, orders
-from tasks.demo.place import AGENTS, Place, player
+from tasks.demo.place import Place, player
 from tasks.demo.player import TIGHTEN
 from tasks.demo.projects import PEOPLE, PROJECTS, git
 from tasks.demo.work import SMALL, STRONG, USUAL
@@ -117,7 +118,7 @@ class Driver:
             folder = self._place.workspace(PROJECTS[self._begun % len(PROJECTS)])
             command = player("person", str(uuid.uuid4()), self._rng.choice((STRONG, USUAL)), self._place.pace)
             started = subprocess.Popen(
-                command, cwd=folder, env=self._place.environment(), start_new_session=True,
+                command, cwd=folder, env=environment(self._place), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             self._people.append(started)
@@ -134,7 +135,7 @@ class Driver:
                 self._conflicts[task_id] = now  # should it not work, it is tried again as late
                 name, address = rng.choice(PEOPLE)
                 person = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": address}
-                environ = self._place.environment() | person
+                environ = environment(self._place) | person
                 git(Path(task["worktree"]), "merge", "-q", "-X", "ours", "--no-edit", "main", environ=environ)
                 self._client.post(f"/v1/tasks/{task_id}/merge")
 
@@ -148,4 +149,4 @@ class Driver:
                     if self._began < path.stat().st_mtime < before:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
         for project in PROJECTS:
-            git(self._place.workspace(project), "repack", "-d", "-q", environ=self._place.environment())
+            git(self._place.workspace(project), "repack", "-d", "-q", environ=environment(self._place))

@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.config import Settings
 from tasks.database import SyncDatabase
 from tasks.demo.finished import Finished, FinishedTasks, kept, rows
+from tasks.demo.ground import environment
 from tasks.demo.orders import Order
 from tasks.demo.past import Archive
 from tasks.demo.place import Place, program
@@ -74,7 +75,7 @@ def _with_repositories(place: Place, finished: Sequence[Finished], since: int, s
         merged = [one.merged for one in finished if one.order.project is project and one.fate == "merged"]
         merged.sort(key=lambda one: one.at)
         folder = place.workspace(project)
-        commits |= make_repository(folder, project, merged, since, seed=seed, environ=place.environment())
+        commits |= make_repository(folder, project, merged, since, seed=seed, environ=environment(place))
     return [replace(one, merge_commit=commits.get(one.task_id)) for one in finished]
 
 
@@ -113,7 +114,7 @@ def _change(path: Path, rng: random.Random) -> None:
 def _commit(
     place: Place, project: Project, folder: str, message: str, at: int, person: tuple[str, str] | None = None
 ) -> None:
-    environ = place.environment()
+    environ = environment(place)
     dates = {"GIT_AUTHOR_DATE": f"{at // 1000} +0000", "GIT_COMMITTER_DATE": f"{at // 1000} +0000"}
     if person is not None:
         dates |= {"GIT_AUTHOR_NAME": person[0], "GIT_AUTHOR_EMAIL": person[1],

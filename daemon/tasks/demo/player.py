@@ -21,6 +21,11 @@ from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, USUAL, Work
 
 #: How the description of tasks begins that change the same line as others.
 TIGHTEN = "Tighten the limit of "
+#: How one may end that fails: the client's word for it, and what it says. No limit of the API: that would hold the others.
+_FAILURES = (
+    ("max_turns", "Reached maximum number of turns (12)"),
+    ("model_error", "API Error: 400 messages.14: all messages must have non-empty content"),
+)
 #: Seconds since the demo began → how many times as long everything takes: a demo that is forgotten does less and less.
 _PACES = ((1800, 1), (7200, 4), (28_800, 12))
 _SLOWEST = 40
@@ -105,9 +110,8 @@ def _task(one: Conversation, work: Work, prompt: str) -> int:
     if rng.random() < 0.25:
         one.delegate(rng.choice(SUBAGENTS), f"Find what uses {work.name()}", SMALL, work.side_work(rng.randint(2, 4)))
     if rng.random() < 0.07:
-        text = "API Error: 529 Overloaded. The API is at capacity; this is usually temporary."
-        one.fail("server_error", text)
-        one.result(text, _dollars(one), is_error=True, terminal_reason="model_error")
+        reason, text = rng.choice(_FAILURES)
+        one.result(text, _dollars(one), is_error=True, terminal_reason=reason)
         one.end()
         return 1
     is_tight = prompt.startswith(TIGHTEN)

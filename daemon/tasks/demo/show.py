@@ -17,6 +17,7 @@ from tasks import process
 from tasks.client import Client
 from tasks.config import Settings
 from tasks.database import Connection, SyncDatabase
+from tasks.demo import ground
 from tasks.demo.driver import Driver
 from tasks.demo.history import SEED, make_history
 from tasks.demo.place import MARKER, Place
@@ -64,10 +65,10 @@ def show(
     """
     with _interruptible(), contextlib.ExitStack() as stack:
         place = Place(stack.enter_context(_folder(keep)), pace)
-        settings = place.prepare(port=port)
+        settings = ground.prepare(place, port=port)
         daemon = stack.enter_context(_daemon(place))
         say("Making up a week of work …")
-        with place.entered():
+        with ground.entered(place):
             made = make_history(place, settings)
             password = _make_accounts(settings)
         _tell(daemon)
@@ -146,7 +147,7 @@ def _daemon(place: Place) -> Iterator["subprocess.Popen[bytes]"]:
     with place.log.open("wb") as log:
         daemon = subprocess.Popen(
             [sys.executable, "-P", "-c", _DAEMON, "up", "--stop-agents"],
-            env=place.environment(), cwd=place.folder, stdin=subprocess.PIPE, stdout=log, stderr=log,
+            env=ground.environment(place), cwd=place.folder, stdin=subprocess.PIPE, stdout=log, stderr=log,
             start_new_session=True,  # Ctrl-C is for us: who ends first is not left to chance
         )  # fmt: skip
     try:
