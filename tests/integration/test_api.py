@@ -52,6 +52,7 @@ async def test_the_status_has_the_promised_shape(service: Service) -> None:
         "retention",
         "accounting",
         "watcher",
+        "web",
     ]
     assert status["daemon"].keys() >= {"pid", "uptime_s", "version"}
     assert status["spool"].keys() >= {"pending", "oldest_age_s", "dropped", "quarantined"}

@@ -33,6 +33,7 @@ def _status(**changes: Any) -> dict[str, Any]:
         "accounting": {"transcripts": 2, "behind_bytes": 0, "degraded": None, "expected": 40, "seen": 39, "added": 1,
                        "messages": 1200, "unpriced": 0},
         "watcher": "watching",
+        "web": "off",
     }  # fmt: skip
     for name, value in changes.items():
         status[name] = status[name] | value if isinstance(value, dict) else value
@@ -63,6 +64,24 @@ def test_status_says_everything_that_makes_silence_unambiguous() -> None:
     assert _line(text, "events") == "1,234 stored"
     assert _line(text, "last event").endswith("(3 s ago)")
     assert _line(text, "watcher") == "watching"
+
+
+@pytest.mark.parametrize(
+    ("web", "told"),
+    [
+        ("off", "off (web.enabled)"),
+        ("http://127.0.0.1:7447", "http://127.0.0.1:7447, `tasksd dashboard` opens it"),
+        ("not served: port 7447 is taken", "not served: port 7447 is taken"),
+    ],
+)
+def test_status_says_where_the_page_is_or_why_there_is_none(web: str, told: str) -> None:
+    assert _line(_plain(overview.status(_status(web=web), NOW)), "page") == told
+
+
+def test_status_of_an_older_daemon_says_nothing_of_a_page() -> None:
+    older = _status()
+    del older["web"]
+    assert "page" not in _plain(overview.status(older, NOW))
 
 
 def test_status_says_how_far_transcripts_are_read_and_what_hooks_missed() -> None:

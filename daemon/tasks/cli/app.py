@@ -36,6 +36,7 @@ _COMMANDS = {
     "doctor": "tasks.cli.doctor",
     "demo": "tasks.cli.demo",
     "up": "tasks.cli.up",
+    "dashboard": "tasks.cli.dashboard",
     "hooks": "tasks.cli.hooks",
     "service": "tasks.cli.service",
     "backfill": "tasks.cli.backfill",
@@ -86,6 +87,7 @@ def tasksd(context: click.Context, data_dir: str | None) -> None:
                  tasksd service install   keep the daemon running (or: tasksd up)
                  tasksd submit "…"        hand over work; tasksd tasks shows where it stands
                  tasksd status            see how everything is
+                 tasksd dashboard         see it in a browser
                  tasksd doctor            see what is wrong, and what to do about it
 
     Exit codes: 0 ok, 1 failed, 2 wrong usage, 69 daemon not running, 75 another daemon is running, 78 wrong configuration.

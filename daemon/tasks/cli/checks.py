@@ -226,6 +226,27 @@ def _tasks(now: Situation) -> Iterator[Finding]:
         )
 
 
+def _page(now: Situation) -> Iterator[Finding]:
+    """The page, where it is wanted or served; that it is off is nobody's problem."""
+    web = now.status.get("web", "off")
+    if web.startswith("http") and not _accounts(now.settings):
+        yield _warn("page", f"{web}, but nobody can log in: there is no account", "run `tasksd users add NAME`")
+    elif web.startswith("http"):
+        yield _fine("page", web)
+    elif web != "off":
+        yield _bad("page", web, "see the message, then restart the daemon")
+    elif now.silence is None and now.settings.web.enabled:
+        yield _warn("page", "off, although web.enabled is set: the daemon was started before", "restart the daemon")
+    elif now.silence is None:
+        yield _fine("page", "off")
+
+
+def _accounts(settings: Settings) -> int:
+    """How many are enabled."""
+    with offline.reading(settings) as reader:
+        return int(reader.query("SELECT count(*) FROM users WHERE NOT disabled")[0][0])
+
+
 def _client(_: Situation) -> Iterator[Finding]:
     from tasks.install.service import find_client
 
@@ -316,7 +337,9 @@ def _files(now: Situation) -> Iterator[Finding]:
 
 def _loose_files(settings: Settings) -> Iterator[tuple[Path, int]]:
     """What others than its owner have rights on, and the mode it should have."""
-    folders = (settings.data_dir, settings.spool_dir, settings.quarantine_dir, settings.backup_dir)
+    folders = (
+        settings.data_dir, settings.spool_dir, settings.quarantine_dir, settings.backup_dir, settings.auth_dir,
+    )  # fmt: skip
     files = (settings.database_file, settings.secret_file, settings.socket_path)
     for wanted, paths in ((0o700, folders), (0o600, files)):
         for path in paths:
@@ -350,7 +373,7 @@ def _git(_: Situation) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Situation], Iterator[Finding]], ...] = (
-    _daemon, _hooks, _firing, _reporting, _spool, _tasks, _client, _service, _files, _write_ahead_log, _retention,
+    _daemon, _hooks, _firing, _reporting, _spool, _tasks, _page, _client, _service, _files, _write_ahead_log, _retention,
     _sqlite, _git,
 )  # fmt: skip
 

@@ -105,6 +105,7 @@ def status(settings: Settings, silence: DaemonNotRunning) -> dict[str, Any]:
         "retention": kept,
         "accounting": accounting and {"transcripts": 0, "behind_bytes": 0, "degraded": None} | accounting,
         "watcher": "not answering" if isinstance(silence, DaemonSilent) else "not running",
+        "web": "off",
     }
 
 

@@ -53,7 +53,15 @@ def status(answer: Record, now: int) -> list[Block]:
     if daemon is not None:
         watcher = answer["watcher"]
         facts.add("watcher", Cell(watcher, "" if watcher in ("watching", "starting") else NOTICE))
+        if web := answer.get("web"):
+            facts.add("page", _page(web))
     return [facts]
+
+
+def _page(web: str) -> Cell:
+    if web == "off":
+        return Cell("off (web.enabled)", FAINT)
+    return Cell(f"{web}, `tasksd dashboard` opens it") if web.startswith("http") else Cell(web, BAD)
 
 
 def _accounting(accounting: Record) -> list[Cell | str]:
