@@ -22,12 +22,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     yield from desk_in(tmp_path)
 
 
-def browser_in(folder: Path) -> tuple[dict[str, str], Path]:
-    """What makes the webbrowser module start a program of ours, and the file in which that notes the address."""
+def browser_in(folder: Path) -> tuple[str, Path]:
+    """A command for $BROWSER, and the file in which that notes the address."""
     program, opened = folder / "browser", folder / "opened"
     program.write_text(f'#!/bin/sh\necho "$1" >"{opened}.part" && mv "{opened}.part" "{opened}"\n')
     program.chmod(0o755)
-    return {"BROWSER": f"{program} %s", "DISPLAY": ":99"}, opened
+    return f"{program} %s", opened
 
 
 def found_by_doctor(desk: Desk) -> Any:
@@ -62,13 +62,13 @@ def test_another_account_can_be_named(site: Site) -> None:
 
 
 def test_a_browser_is_opened_where_there_is_a_display(site: Site, tmp_path: Path) -> None:
-    environ, opened = browser_in(tmp_path)
-    url = site.run("dashboard", **environ).stdout.strip()
+    browser, opened = browser_in(tmp_path)
+    url = site.run("dashboard", BROWSER=browser, DISPLAY=":99").stdout.strip()
     until(opened.exists, "the browser is started")
     assert opened.read_text().strip() == url
     opened.unlink()
-    site.run("dashboard", "--no-browser", **environ)
-    site.run("dashboard", **environ | {"DISPLAY": ""})
+    site.run("dashboard", "--no-browser", BROWSER=browser, DISPLAY=":99")
+    site.run("dashboard", BROWSER=browser, DISPLAY="")
     assert not opened.exists()
 
 
