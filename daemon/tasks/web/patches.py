@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from tasks.api.diff import ChangedFile
 
@@ -40,7 +40,7 @@ def _parts(patch: str) -> Iterator[tuple[str, list[str]]]:
     # Only \n ends a line: files may hold other characters that break lines elsewhere.
     lines = patch.split("\n")
     starts = [number for number, line in enumerate(lines) if line.startswith("diff --git ")]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         body = lines[start + 1 : end]
         first = next((number for number, line in enumerate(body) if line.startswith("@@")), len(body))
         while body and not body[-1]:
