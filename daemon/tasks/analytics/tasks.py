@@ -1,7 +1,9 @@
 """What became of the tasks handed over: success, failures, durations, retries, merges, money."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import fsum
 from typing import Literal, NamedTuple
 
 from typing_extensions import TypedDict
@@ -14,17 +16,27 @@ from tasks.words import TaskStatus
 #: What tasks can be divided by; '' where a task names none.
 By = Literal["workflow", "agent_type", "model"]
 
-# All money of the span is read in one go, in the order in which it is stored, instead of looked up task by task.
+# All money of the span is read in one go, in the order in which it is stored, instead of looked up task by task; and what is
+# the same for many tasks is counted there, for to hand over a row of each would take most of the time.
 _TASKS = f"""
 WITH money (task_id, cost, messages, unpriced) AS MATERIALIZED (
     SELECT value, sum(cost), sum(messages), sum(unpriced) FROM cost_rollup
     WHERE dimension = 'task' AND grain = {DAY} AND slot >= :since / {DAY} - 1 GROUP BY value
+),
+one AS (
+    SELECT CASE :by WHEN 'workflow' THEN coalesce(workflow, '') WHEN 'agent_type' THEN coalesce(agent_type, '')
+                    WHEN 'model' THEN coalesce(model, '') ELSE '' END AS value,
+           status, failure, merge_state, attempt, started_at - created_at AS queued,
+           iif(status IN ('completed', 'failed', 'stopped'), finished_at - started_at, NULL) AS duration,
+           (SELECT sum(finished_at - started_at) FROM runs WHERE runs.task_id = tasks.task_id) AS running,
+           cost_usd, coalesce(money.messages > money.unpriced, 0) AS told, money.cost, money.unpriced
+    FROM tasks LEFT JOIN money USING (task_id) WHERE created_at >= :since
 )
-SELECT status, failure, coalesce(workflow, ''), coalesce(agent_type, ''), coalesce(model, ''), merge_state, attempt,
-       started_at - created_at, iif(status IN ('completed', 'failed', 'stopped'), finished_at - started_at, NULL),
-       (SELECT sum(finished_at - started_at) FROM runs WHERE runs.task_id = tasks.task_id),
-       cost_usd, money.cost, money.messages, money.unpriced
-FROM tasks LEFT JOIN money USING (task_id) WHERE created_at >= :since
+SELECT value, status, failure, merge_state, count(*), sum(max(attempt - 1, 0)), sum(attempt > 1),
+       json_group_array(queued), json_group_array(duration), json_group_array(running),
+       count(cost_usd), sum(cost_usd), sum(told), coalesce(sum(iif(told, cost, 0)), 0),
+       count(iif(told, NULL, cost_usd)), coalesce(sum(iif(told, NULL, cost_usd)), 0.0), coalesce(sum(unpriced), 0)
+FROM one GROUP BY value, status, failure, merge_state
 """
 
 
@@ -88,60 +100,54 @@ class TaskGroup(TaskStats):
     value: str
 
 
-class _Task(NamedTuple):
+class _Alike(NamedTuple):
+    """Tasks that ended in the same way."""
+
+    value: str
     status: str
     failure: str | None
-    workflow: str
-    agent_type: str
-    model: str
     merge_state: str
-    attempt: int
-    queued: int | None
-    duration: int | None
-    running: int | None
-    reported: float | None
-    #: picodollars; None: no transcript tells of it
-    cost: int | None
-    messages: int | None
-    unpriced: int | None
+    tasks: int
+    retries: int
+    retried: int
+    #: JSON arrays of milliseconds, one for each task; null: not known
+    queued: str
+    durations: str
+    running: str
+    #: by the client: tasks, and dollars
+    reported: int
+    reported_usd: float | None
+    #: by transcripts: tasks, and picodollars. Messages without a price alone do not tell the money
+    told: int
+    cost: int
+    #: of tasks that only the client tells of
+    reported_only: int
+    reported_only_usd: float
+    #: messages
+    unpriced: int
 
 
 class _Purse:
-    """Money of tasks added up: exact for what transcripts tell, whatever the order."""
+    """Money of tasks added up: exact for what transcripts tell."""
 
-    __slots__ = ("dollars", "picodollars", "reported_only", "tasks")
-
-    def __init__(self) -> None:
-        self.tasks = self.reported_only = self.picodollars = 0
-        self.dollars = 0.0
-
-    def add(self, task: _Task) -> None:
-        # Messages without a price alone do not tell the money.
-        if task.messages is not None and task.messages > (task.unpriced or 0):
-            self.picodollars += task.cost or 0
-        elif task.reported is not None:
-            self.dollars += task.reported
-            self.reported_only += 1
-        else:
-            return
-        self.tasks += 1
-
-    @property
-    def total(self) -> float:
-        return self.picodollars / DOLLAR + self.dollars
+    def __init__(self, alike: Iterable[_Alike]) -> None:
+        alike = tuple(alike)
+        self.reported_only = sum(one.reported_only for one in alike)
+        self.tasks = sum(one.told for one in alike) + self.reported_only
+        self.total = sum(one.cost for one in alike) / DOLLAR + fsum(one.reported_only_usd for one in alike)
 
 
 def task_stats(query: Query, *, since: int = 0) -> TaskStats:
     """Of all tasks that were handed over since `since` (epoch milliseconds)."""
-    return _stats(_tasks(query, since))
+    return _stats(_tasks(query, "", since))
 
 
 def task_groups(query: Query, by: By, *, since: int = 0) -> list[TaskGroup]:
     """Of the tasks of each workflow, type of agent or model, the one with the most tasks first."""
-    groups: dict[str, list[_Task]] = {}
-    for task in _tasks(query, since):
-        groups.setdefault(getattr(task, by), []).append(task)
-    rows = [TaskGroup(value=value, **_stats(tasks)) for value, tasks in groups.items()]
+    groups: dict[str, list[_Alike]] = {}
+    for alike in _tasks(query, by, since):
+        groups.setdefault(alike.value, []).append(alike)
+    rows = [TaskGroup(value=value, **_stats(group)) for value, group in groups.items()]
     return sorted(rows, key=lambda one: (-one["tasks"], one["value"]))
 
 
@@ -166,56 +172,58 @@ def _rate(statuses: Counter[str]) -> float | None:
     return completed / (completed + failed) if completed + failed else None
 
 
-def _tasks(query: Query, since: int) -> list[_Task]:
-    return [_Task(*row) for row in query(_TASKS, {"since": since})]
+def _tasks(query: Query, by: By | Literal[""], since: int) -> list[_Alike]:
+    return [_Alike(*row) for row in query(_TASKS, {"by": by, "since": since})]
 
 
-def _stats(tasks: Sequence[_Task]) -> TaskStats:
-    statuses = Counter(task.status for task in tasks)
-    merges = Counter(task.merge_state for task in tasks)
+def _stats(group: Sequence[_Alike]) -> TaskStats:
+    statuses, merges, reasons = Counter[str](), Counter[str](), Counter[str]()
+    for alike in group:
+        statuses[alike.status] += alike.tasks
+        merges[alike.merge_state] += alike.tasks
+        if alike.status == TaskStatus.FAILED:
+            reasons[alike.failure or "unknown"] += alike.tasks
     return TaskStats(
-        tasks=len(tasks),
+        tasks=statuses.total(),
         statuses={str(status): statuses[status] for status in TaskStatus},
         success_rate=_rate(statuses),
-        failures=_most_first(Counter(task.failure or "unknown" for task in tasks if task.status == TaskStatus.FAILED)),
-        duration_s=_spread(task.duration for task in tasks),
-        running_s=_spread(task.running for task in tasks),
-        queued_s=_spread(task.queued for task in tasks),
-        retries=sum(max(task.attempt - 1, 0) for task in tasks),
-        retried_tasks=sum(task.attempt > 1 for task in tasks),
+        failures=_most_first(reasons),
+        duration_s=_spread(alike.durations for alike in group),
+        running_s=_spread(alike.running for alike in group),
+        queued_s=_spread(alike.queued for alike in group),
+        retries=sum(alike.retries for alike in group),
+        retried_tasks=sum(alike.retried for alike in group),
         merged=merges["merged"],
         conflict=merges["conflict"],
         kept=merges["kept"],
-        **_money(tasks, merges["merged"]),
+        **_money(group, merges["merged"]),
     )
 
 
-def _money(tasks: Sequence[_Task], merged: int) -> TaskMoney:
-    everything, ours = _Purse(), _Purse()
-    by_status = {TaskStatus.FAILED.value: _Purse(), TaskStatus.STOPPED.value: _Purse()}
-    for task in tasks:
-        everything.add(task)
-        if task.status in by_status:
-            by_status[task.status].add(task)
-        if task.merge_state == "merged":
-            ours.add(task)
-    reported = [task.reported for task in tasks if task.reported is not None]
+def _money(group: Sequence[_Alike], merged: int) -> TaskMoney:
+    everything = _Purse(group)
+    failed, stopped = (
+        _Purse(alike for alike in group if alike.status == status) for status in (TaskStatus.FAILED, TaskStatus.STOPPED)
+    )
+    ours = _Purse(alike for alike in group if alike.merge_state == "merged")
+    reported = [alike.reported_usd for alike in group if alike.reported_usd is not None]
     cost = everything.total if everything.tasks else None
     return TaskMoney(
         cost_usd=cost,
-        reported_usd=sum(reported) if reported else None,
+        reported_usd=fsum(reported) if reported else None,
         reported_only=everything.reported_only,
-        unpriced=sum(task.unpriced or 0 for task in tasks),
-        failed_usd=by_status[TaskStatus.FAILED].total,
-        stopped_usd=by_status[TaskStatus.STOPPED].total,
+        unpriced=sum(alike.unpriced for alike in group),
+        failed_usd=failed.total,
+        stopped_usd=stopped.total,
         cost_per_merged_usd=None if cost is None or not merged else cost / merged,
         merged_task_usd=ours.total / ours.tasks if ours.tasks else None,
     )
 
 
-def _spread(milliseconds: Iterable[int | None]) -> Spread | None:
-    """A clock that was set back makes no negative time."""
-    ordered = sorted(max(one, 0) / 1000 for one in milliseconds if one is not None)
+def _spread(arrays: Iterable[str]) -> Spread | None:
+    """Of milliseconds. A clock that was set back makes no negative time."""
+    known = sorted(one for array in arrays for one in json.loads(array) if one is not None)
+    ordered = [one / 1000 if one > 0 else 0.0 for one in known]
     return Spread(p50=percentile(ordered, 0.5), p95=percentile(ordered, 0.95)) if ordered else None
 
 
