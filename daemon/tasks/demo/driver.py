@@ -28,8 +28,8 @@ INTERVAL = 3.0
 _UNFINISHED = AGENTS + 4
 #: People who work in their own folders at once.
 _PEOPLE = 2
-#: Looks between two tasks that get in each other's way, and between two tidyings.
-_CLASH, _TIDY = 50, 200
+#: Tasks between two that get in each other's way, and looks between two tidyings.
+_CLASH, _TIDY = 8, 200
 #: Seconds after which a conflict is resolved by somebody, and after which what tasks left is removed.
 _RESOLVED_AFTER, _OLD = 150, 6 * 3600
 
@@ -45,6 +45,8 @@ class Driver:
         self._orders: list[Order] = []
         self._people: list[subprocess.Popen[bytes]] = []
         self._begun = 0
+        #: tasks since the last two that clash
+        self._handed_over = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-driver", daemon=True)
         #: tasks of ours that conflict → since when, monotonic seconds
@@ -79,10 +81,12 @@ class Driver:
         self._let_people_work()
         live = self._client.get(target("/v1/tasks", live=True, limit=100))
         # All at once in the beginning, then one at a time.
-        for _ in range(max(0, _UNFINISHED - len(live)) if looks == 0 else len(live) < _UNFINISHED):
+        missing = _UNFINISHED - len(live)
+        for _ in range(missing if looks == 0 else min(missing, 1)):
             self._submit(self._next())
-        if looks % _CLASH == 5 and len(self._conflicts) < 2:
+        if self._handed_over >= _CLASH and len(self._conflicts) < 2:
             self._submit_clash()
+            self._handed_over = 0
         self._resolve(self._rng)
         if looks % _TIDY == _TIDY - 1:
             self._tidy()
@@ -93,6 +97,7 @@ class Driver:
 
     def _submit(self, order: Order, priority: str | None = None) -> None:
         rng = self._rng
+        self._handed_over += 1
         self._client.post(
             "/v1/tasks",
             {
@@ -126,7 +131,7 @@ class Driver:
     def _resolve(self, rng: random.Random) -> None:
         """Of the conflicts that came up since, the older ones are resolved: by their agent's version."""
         since = int(self._began * 1000)
-        tasks: list[dict[str, Any]] = self._client.get(target("/v1/tasks", status="completed", since=since, limit=50))
+        tasks: list[dict[str, Any]] = self._client.get(target("/v1/tasks", status="completed", since=since, limit=200))
         stuck = {one["task_id"]: one for one in tasks if one["merge_state"] == "conflict"}
         now = time.monotonic()
         self._conflicts = {task_id: self._conflicts.get(task_id, now) for task_id in stuck}
@@ -143,10 +148,11 @@ class Driver:
         """What is not looked at any more leaves the disk."""
         self._client.post("/v1/tasks/clean", {"older_than_ms": _OLD * 1000})
         before = time.time() - _OLD
-        for folder in self._place.transcripts.iterdir():
-            for path in folder.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if self._began < path.stat().st_mtime < before:
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self._place.transcripts.glob("*/*.jsonl"):
+            with contextlib.suppress(FileNotFoundError):
+                # Those of the week before are older than the demo, and stay.
+                if self._began < path.stat().st_mtime < before:
+                    path.unlink()
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         for project in PROJECTS:
             git(self._place.workspace(project), "repack", "-d", "-q", environ=environment(self._place))
