@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tasks.database import ERROR_KIND, SyncDatabase, Write
 from tasks.rollups import DAY, HOUR
 
 from .money import Run, Spent, fill
+from .site import Site
 
 #: What an agent may write.
 HOSTILE = '</pre><script>alert("1")</script>\x1b[31m\u202e'
@@ -43,10 +45,23 @@ INSERT INTO files (timestamp, path, action, session_uuid, agent_id, tool_use_id)
 VALUES (:timestamp, :path, :action, :session, :agent, :tool_use_id)
 """
 _TASK = """
-INSERT OR REPLACE INTO tasks (task_id, user_id, description, status, failure, workflow, agent_type, merge_state, created_at,
-                              started_at, finished_at)
-VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+UPDATE tasks SET description = ?, status = ?, failure = ?, workflow = ?, agent_type = ?, merge_state = ?, created_at = ?,
+                 started_at = ?, finished_at = ?
+WHERE task_id = ?
 """
+
+
+def site_after(folder: Path, *past: Callable[[Path], None]) -> Iterator[Site]:
+    """A site whose store holds this past."""
+    made = Site(folder)
+    made.data.mkdir(mode=0o700)
+    for one in past:
+        one(made.data)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def spend(path: Path, *, seed: int = 1, days: int = 40, each: int = 12, unpriced: int = 3) -> None:
@@ -71,7 +86,7 @@ def spend(path: Path, *, seed: int = 1, days: int = 40, each: int = 12, unpriced
         then = now - 2 * DAY
         ends = (("completed", None, "merged"), ("failed", "timeout", "none"), ("stopped", None, "none"))
         database.apply([
-            Write.one(_TASK, (task, f"Mend {HOSTILE}", status, failure, *of, merge, then, then + 5000, then + HOUR))
+            Write.one(_TASK, (f"Mend {HOSTILE}", status, failure, *of, merge, then, then + 5000, then + HOUR, task))
             for (task, of), (status, failure, merge) in zip(TASKS.items(), ends, strict=True)
         ])  # fmt: skip
     finally:

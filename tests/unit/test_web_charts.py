@@ -99,6 +99,9 @@ def test_labels_of_days_are_few_and_name_today(number: int) -> None:
     assert labels[-1].text == "today"
     places = [float((one.get("x") or "").rstrip("%")) for one in labels]
     assert all(after - before >= 100 / 7.5 for before, after in pairwise(places))
+    kept = [one for one in labels if "spare" not in (one.get("class") or "")]
+    assert 1 <= len(kept) <= 4
+    assert kept[-1] is labels[-1]
 
 
 def test_what_is_expected_opens_from_the_last_sum() -> None:

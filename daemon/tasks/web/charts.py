@@ -17,7 +17,7 @@ from tasks.web.scales import decades, length, plain, sane, ticks
 
 #: Colours that there are; the last one is for "others".
 COLOURS = 6
-#: Labels under columns that never collide, however narrow the page is.
+#: Labels under columns at most; half of them never collide, however narrow the page is.
 LABELS = 7
 #: Units across a drawing, and pixels of its height.
 _WIDE, _HIGH = 1000.0, 160.0
@@ -100,7 +100,7 @@ def columns(
     said = f"{len(days)} days, {days[0].date} to {days[-1].date}; the highest: {tell(sums[highest])}, {days[highest].date}."
     if ahead:
         said += f" Expected for {ahead[-1].date}: {tell(ahead[-1].likely)}."
-    dates = [day.date for day in (*days, *ahead)]
+    dates = [*(day.date for day in days), *(one.date for one in ahead)]
     inner = Markup('{}<svg y="{}" width="100%" height="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">{}</svg>{}')
     content = inner.format(
         _grid(marks, unit, tick),
@@ -253,12 +253,13 @@ def _grid(marks: Sequence[float], unit: float, tick: Tell) -> Markup:
 
 
 def _dates(dates: Sequence[str], today: str, last: int) -> Markup:
-    """Every so many days, today's or the last one always among them."""
+    """Every so many days, today's or the last one always among them; every second can be spared where room is short."""
     every = -(-len(dates) // LABELS)
     at_today = dates.index(today) if today in dates else last
     return Markup("").join(
-        Markup('<text class="tick middle{}" x="{}%" y="{}">{}</text>').format(
-            " now" if day == today else "", length((at + 0.5) * 100 / len(dates)), length(_ABOVE + _HIGH + 16),
+        Markup('<text class="tick middle{}{}" x="{}%" y="{}">{}</text>').format(
+            " now" if day == today else "", " spare" if (at - at_today) // every % 2 else "",
+            length((at + 0.5) * 100 / len(dates)), length(_ABOVE + _HIGH + 16),
             "today" if day == today else _short_date(day),
         )
         for at, day in enumerate(dates)

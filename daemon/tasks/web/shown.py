@@ -42,6 +42,8 @@ def money(value: float | None, *, exact: bool = False) -> str:
     """Dollars, with as many digits as say something: $1,234, $12.34, $0.0042."""
     if value is None:
         return "–"
+    if 0 < value < 0.00005:
+        return "<$0.0001"
     if exact or 0 < abs(value) < 0.1:
         return f"${value:,.4f}"
     return f"${value:,.0f}" if abs(value) >= 10_000 else f"${value:,.2f}"

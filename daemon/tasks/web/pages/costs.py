@@ -77,7 +77,7 @@ async def load(look: Look) -> Data:
 
 def by_model(daily: Sequence[DailyModels], summary: CostSummary, now: date) -> Markup:
     """The days, the models that cost the most by themselves and the others together."""
-    ranked = [one["model"] for one in summary["models"]]
+    ranked = [one["model"] for one in summary["models"] if one["cost"]]
     # Five and a sixth one: the last colour is that of the others.
     named = ranked if len(ranked) <= MODELS + 1 else ranked[:MODELS]
     rest = len(ranked) - len(named)
