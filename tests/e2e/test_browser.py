@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .rig.browser import PATIENCE, Person, Site, playing, site_in, until
+from .rig.browser import PATIENCE, Person, Site, playing, site_in, unfold, until
 
 expect.set_options(timeout=PATIENCE)
 
@@ -167,20 +167,20 @@ def test_work_is_handed_over_watched_and_merged(operator: Person) -> None:
     wait = f"until [ -e {gate} ]; do sleep 0.05; done"
     script = f"echo begun; {wait}; echo new >by-page; git add by-page; git commit -qm 'Made by page'"
     id_ = _submitted(operator, script)
-    expect(page.locator("main")).to_contain_text("running")
+    expect(page.locator("#head .is-running")).to_be_visible()
     gate.touch()
-    expect(page.locator("main")).to_contain_text("merged")
+    expect(page.locator("#head .is-merged")).to_be_visible()
     assert (desk.repository / "by-page").read_text() == "new\n"
-    page.goto(f"{operator.site.url}/tasks/{id_}?view=diff")
+    page.goto(f"{operator.site.url}/tasks/{id_}?view=changes")
     expect(page.locator("main")).to_contain_text("by-page")
     expect(page.locator("main")).to_contain_text("+new")
 
 
 def _submitted(operator: Person, script: str) -> str:
     page = operator.go("/tasks")
-    page.locator("summary", has_text="Hand over work").click()
+    unfold(page)
     page.get_by_label("What to do").fill(script)
-    page.get_by_label("Folder").fill(str(operator.site.desk.repository))
+    page.get_by_label("Workspace: ").fill(str(operator.site.desk.repository))
     page.get_by_role("button", name="Hand over").click()
     page.wait_for_url(re.compile(r"/tasks/[0-9a-f]{6}$"))
     return page.url.rsplit("/", 1)[1]
@@ -189,16 +189,16 @@ def _submitted(operator: Person, script: str) -> str:
 def test_a_running_task_is_cancelled_after_a_question(operator: Person) -> None:
     page, desk = operator.page, operator.site.desk
     id_ = _submitted(operator, "sleep 1000")
-    expect(page.locator("main")).to_contain_text("running")
+    expect(page.locator("#head .is-running")).to_be_visible()
     desk.running(id_)
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Leave it").click()
     assert desk.task(id_)["status"] == "running"
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Do it").click()
-    expect(page.locator("main")).to_contain_text("stopped")
+    expect(page.locator("#head .is-stopped")).to_be_visible()
     assert desk.task(id_)["status"] == "stopped"
-    page.get_by_role("button", name="Retry").click()
+    page.get_by_role("button", name="Try again").click()
     until(lambda: desk.task(id_)["attempt"] == 2, "it runs again")
     desk.client.post(f"/v1/tasks/{id_}/cancel")
 
@@ -213,28 +213,28 @@ def test_a_conflict_is_shown_with_its_files_and_merged_when_it_is_resolved(opera
     expect(notice).to_contain_text("conflict")
     notice.get_by_role("link").first.click()
     page.wait_for_url(f"**/tasks/{id_}")
-    main = page.locator("main")
-    expect(main).to_contain_text("clash")
-    expect(main).to_contain_text("<<<<<<<")
+    page.get_by_role("link", name="see the conflict").click()
+    expect(page.locator("#view")).to_contain_text("<<<<<<<")
     worktree = Path(desk.task(id_)["worktree"])
     desk.git("merge", "-q", "-X", "ours", "main", cwd=worktree)
-    page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page.locator("main")).to_contain_text("merged")
+    page.get_by_role("button", name="Merge into main").click()
+    page.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    expect(page.locator("#head .is-merged")).to_be_visible()
     assert desk.task(id_)["merge_state"] == "merged"
 
 
 def test_the_pool_is_paused_resized_and_resumed(operator: Person) -> None:
     page, desk = operator.go("/pool"), operator.site.desk
     page.get_by_role("button", name="Pause").click()
-    expect(page.locator("main")).to_contain_text("paused")
-    id_ = desk.hand_over("true")
-    expect(page.locator("main")).to_contain_text(id_)
+    expect(page.locator("#valve")).to_contain_text("Paused by a person")
+    id_ = desk.hand_over("true # while it is paused")
+    expect(page.locator("#queue")).to_contain_text("while it is paused")
     page.get_by_label("Agents at once").fill("4")
-    page.get_by_role("button", name="Resize").click()
+    page.get_by_role("button", name="Set", exact=True).click()
     until(lambda: desk.ask("GET", "/v1/pool")[2]["total_workers"] == 4, "the pool has its new size")
     page.get_by_role("button", name="Resume").click()
     desk.ended(id_)
-    expect(page.locator("main")).not_to_contain_text("paused")
+    expect(page.locator("#valve")).not_to_contain_text("Paused")
 
 
 # Roles

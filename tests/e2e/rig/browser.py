@@ -122,6 +122,12 @@ class Person:
         return urlsplit(self.page.url).path
 
 
+def unfold(page: Page) -> None:
+    """Open the form for a new task, on /tasks; an empty list has it open."""
+    if not page.locator("#new").evaluate("element => element.open"):
+        page.locator("#new > summary").click()
+
+
 @contextmanager
 def playing() -> Iterator[Browser]:
     path = chromium()
@@ -142,4 +148,16 @@ def site_in(folder: Path, **settings: int) -> Iterator[Site]:
         made.desk.close()
 
 
-__all__ = ["COMMAND", "PASSWORD", "PATIENCE", "PEOPLE", "Person", "Site", "chromium", "playing", "site_in", "until"]
+__all__ = [
+    "COMMAND",
+    "PASSWORD",
+    "PATIENCE",
+    "PEOPLE",
+    "Person",
+    "Site",
+    "chromium",
+    "playing",
+    "site_in",
+    "unfold",
+    "until",
+]
