@@ -187,6 +187,16 @@ def test_a_terminal_shows_progress_and_keeps_stdout_clean(desk: Desk) -> None:
     assert "merged into main" in shown
 
 
+def test_a_task_can_be_queued_again_as_soon_as_it_was_cancelled(desk: Desk) -> None:
+    id_ = desk.hand_over("sleep 1000")
+    desk.running(id_)
+    until(lambda: desk.task(id_)["pid"], "its agent is known")
+    desk.run("cancel", id_)
+    desk.run("retry", id_)
+    until(lambda: (one := desk.task(id_))["attempt"] == 2 and one["pid"], "it runs again")
+    desk.run("cancel", id_)
+
+
 # Reading
 
 

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 INTERVAL = 2.0
 #: Seconds that `stop_agents` waits for agents to end; most of that goes by when one ignores SIGINT and SIGTERM.
 ENDING = 20.0
+#: Seconds that a retry waits for the end of the run before: its last processes, its branch.
+LETTING_GO = 10.0
 #: A name in daemon_state.
 WORKERS = "pool.max_agents"
 
@@ -291,7 +293,7 @@ class Dispatcher:
     async def retry(self, task_id: str) -> Task:
         """Queue a failed or stopped task again; it goes on in its worktree, if that is still there."""
         task = await self._manager.find_task(task_id)
-        if task.status.is_over and self._is_in_hand(task.task_id):
+        if task.status.is_over and not await self._is_let_go(task.task_id):
             raise ImpossibleTransition(f"task {task.task_id} is still ending; try again in some seconds")
         if task.status is not TaskStatus.PENDING:
             task = await self._manager.retry_task(task.task_id)
@@ -299,6 +301,13 @@ class Dispatcher:
         self._parts.changed()
         self._wake()
         return task
+
+    async def _is_let_go(self, task_id: str) -> bool:
+        """Whether nothing is done about a task any more; one that has just ended is waited for, for a while."""
+        if (ending := self._carried.get(task_id)) is not None:
+            await asyncio.wait([ending], timeout=LETTING_GO)
+            await asyncio.sleep(0)  # whoever watches it notes its end
+        return not self._is_in_hand(task_id)
 
     async def merge(self, task_id: str, into: str | None = None) -> Task:
         task = await self._manager.find_task(task_id)
