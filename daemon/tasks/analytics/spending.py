@@ -204,7 +204,9 @@ class _Recent:
 
     def of_month(self) -> tuple[int, ...]:
         first = self.today.replace(day=1)
-        return added(added(models.values()) for day, models in self.sums.items() if first <= day <= self.today)
+        return added(
+            sums for day, models in self.sums.items() if first <= day <= self.today for sums in models.values()
+        )
 
 
 def _recent(query: Query, zone: ZoneInfo, now: int, *, first: date, last: date) -> _Recent:
@@ -235,11 +237,11 @@ def _projection(recent: _Recent, zone: ZoneInfo) -> ProjectedCosts:
 
 
 def _models(days: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, list[Sequence[int]]] = {}
     for models in days:
         for model, sums in models.items():
-            found[model] = added((found[model], sums)) if model in found else tuple(sums)
-    return found
+            found.setdefault(model, []).append(sums)
+    return {model: added(sums) for model, sums in found.items()}
 
 
 def _cache_savings(query: Query, period: Period, models: Mapping[str, Sequence[int]]) -> float | None:
