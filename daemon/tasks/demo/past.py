@@ -22,7 +22,6 @@ class Archive:
 
     def __init__(self, spool: Path, *, first_pid: int = FIRST_PID) -> None:
         self.spool = spool
-        self.events = 0
         self._pids = itertools.count(first_pid)
         self._lines: dict[Path, list[str]] = {}
         self._times: dict[Path, int] = {}
@@ -39,7 +38,6 @@ class Archive:
             os.utime(descriptor, ns=(at * 1_000_000, at * 1_000_000))
         finally:
             os.close(descriptor)
-        self.events += 1
 
     def line(self, path: Path, line: Json, at: int) -> None:
         self._lines.setdefault(path, []).append(spelled(line) + "\n")
