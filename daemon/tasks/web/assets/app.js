@@ -241,7 +241,8 @@ async function carryOut(form) {
       body,
       headers: { "X-CSRF-Token": token, ...(body ? { "Content-Type": "application/json" } : {}) },
     });
-    const document_ = answer.headers.get("content-type")?.includes("json") ? await answer.json() : null;
+    const isTold = answer.status !== 204 && answer.headers.get("content-type")?.includes("json");
+    const document_ = isTold ? await answer.json() : null;
     if (answer.status === 401) {
       location.reload();
     } else if (!answer.ok) {
