@@ -27,7 +27,7 @@ SPENT = dict.fromkeys(
 
 def task(activity: list[tuple[int, str]], **fields: Any) -> TaskDetails:
     entries = [{"id": f"{at}.{number}", "at": at, "message": message} for number, (at, message) in enumerate(activity)]
-    nothing = dict.fromkeys(TaskDetails.model_fields)
+    nothing: dict[str, Any] = dict.fromkeys(TaskDetails.model_fields)
     made = {
         "task_id": "abc123", "user_id": 0, "description": "x", "status": "running", "priority": "normal", "isolate": True,
         "attempt": 1, "commits": 0, "merge_state": "none", "created_at": 0, "merge_paths": [], "activity": entries,
@@ -38,7 +38,8 @@ def task(activity: list[tuple[int, str]], **fields: Any) -> TaskDetails:
 
 def call(id_: int, at: int, **fields: Any) -> Call:
     known = {"id": id_, "timestamp": at, "tool_name": "Bash", "cut": False, "success": True, "source": "hook"}
-    return Call(**dict.fromkeys(Call.model_fields) | known | fields)
+    nothing: dict[str, Any] = dict.fromkeys(Call.model_fields)
+    return Call(**nothing | known | fields)
 
 
 def pages(one: TaskDetails, calls: list[Call]) -> list[Timeline]:
@@ -192,7 +193,7 @@ def test_a_strip_of_any_changes_stays_small_and_within_its_line(steps: list[tupl
 
 
 def agents(depths: list[int]) -> list[TreeAgent]:
-    nothing = dict.fromkeys(TreeAgent.model_fields)
+    nothing: dict[str, Any] = dict.fromkeys(TreeAgent.model_fields)
     known = {"children": 0, "running": 0, "calls": 0, "failed": 0, "duration_ms": 0, "spent": SPENT}
     return [TreeAgent(**nothing | known | {"depth": depth}) for depth in depths]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tasks.text import count, milliseconds, moment, printable, size, span
+from tasks.text import count, milliseconds, moment, printable, size, span, spelled
 
 #: What is shown of a long text at most, unless a template says otherwise.
 LONG = 20_000
@@ -138,7 +138,7 @@ def parameters(value: object, most: int = 160) -> str:
         for name in _TELLING:
             if isinstance(value.get(name), str) and value[name]:
                 return line(value[name], most)
-    return line(pretty(value), most) if value not in (None, {}, "") else ""
+    return line(spelled(value), most) if value not in (None, {}, "") else ""
 
 
 def pretty(value: object) -> str:

@@ -45,6 +45,9 @@ async def load(look: Look) -> Data:
         until = session.changes[-1].timestamp
     return {
         "session": session,
+        # Where its paths begin.
+        "inside": f"{session.cwd}/" if session.cwd else "",
+        "went_on": _successor(session),
         "is_over": is_over,
         "views": _VIEW_NAMES,
         "view": view,
@@ -52,6 +55,12 @@ async def load(look: Look) -> Data:
         "files": await _files.get((id(ctx), session.session_uuid), lambda: _used(look, session.session_uuid)),
         "to": linker(look.query),
     } | await _VIEWS[view](look, session)
+
+
+def _successor(session: SessionDetails) -> str | None:
+    """The session that this one went on as."""
+    last = next((one for one in reversed(session.changes) if one.agent_id is None), None)
+    return last.detail if last is not None and last.cause in ("forked", "cleared") else None
 
 
 async def _used(look: Look, session_uuid: str) -> list[dict[str, object]]:

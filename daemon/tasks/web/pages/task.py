@@ -59,6 +59,8 @@ async def load(look: Look) -> Data:
         "task": task,
         "steps": steps(advice(task.model_dump())),
         "sessions": sessions,
+        # Where its paths begin, also when the worktree is gone.
+        "inside": f"{task.worktree or ctx.settings.worktrees_dir / id_}/",
         "takes_tasks": ctx.dispatcher is not None,
         "views": views,
         "view": view,
