@@ -8,7 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
+from tasks.analytics.costs import DailyCosts, costs
+from tasks.analytics.spending import ProjectedCosts
 from tasks.web.charts import Ahead, Bar, Day, Range, bars, columns, meter, ranges, sparkline
+from tasks.web.pages.costs import until_its_end
 from tasks.web.scales import plain, ticks
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -209,3 +212,26 @@ def test_numbers_beside_an_axis_are_short() -> None:
     assert [plain(one) for one in (0, 0.0025, 0.5, 7, 20, 1500, 2e6, 5e9)] == [
         "0", "0.0025", "0.5", "7", "20", "1.5k", "2M", "5B",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("today", "left"), [("2026-02-01", 27), ("2026-02-27", 1), ("2026-02-28", 0)])
+def test_a_month_leads_to_its_projection_on_every_day_of_it(today: str, left: int) -> None:
+    spent = [daily_costs(number + 1) for number in range(int(today[-2:]))]
+    total = float(len(spent))
+    root = parsed(until_its_end(spent, projected(total, total + left)))
+    titles = [one.findtext("title") or "" for one in root.iter("g")]
+    assert len(titles) == 28
+    assert [title for title in titles if "about" in title] == titles[:left]
+    if left:
+        assert titles[left - 1] == f"2026-02-28: about ${total + left:.2f}, ${total:.2f} to ${total + 2 * left:.2f}"
+
+
+def daily_costs(day: int) -> DailyCosts:
+    return DailyCosts(date=f"2026-02-{day:02}", tasks=0, **costs((1, 0, 0, 0, 0, 0, 0, 10**12, 0)))
+
+
+def projected(spent: float, estimate: float) -> ProjectedCosts:
+    return ProjectedCosts(
+        zone="UTC", since="2026-02-01", until="2026-02-28", spent=spent, estimate=estimate, low=spent,
+        high=2 * estimate - spent, coverage=0.8, burn_per_day=1.0, method="a mean", unpriced=0,
+    )  # fmt: skip
