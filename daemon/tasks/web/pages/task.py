@@ -57,6 +57,7 @@ async def load(look: Look) -> Data:
     off = None if task.cost_usd is None else drift(task.cost_usd, task.spent.cost)
     return {
         "task": task,
+        "reason": _pieces(task.why or task.hold_reason or ""),
         "steps": steps(advice(task.model_dump())),
         "sessions": sessions,
         # Where its paths begin, also when the worktree is gone.
