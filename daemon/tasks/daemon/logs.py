@@ -12,8 +12,10 @@ from tasks.notify import journal_attached
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 #: syslog priorities, which journald takes from a `<N>` at the start of a line
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-#: Control characters would let an event forge log lines.
+#: Control characters would let an event forge log lines, marks of direction and invisible ones what they say.
 _PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
+_MARKS = (0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+_PRINTABLE |= {code: f"\\u{code:04x}" for code in _MARKS}
 
 
 class TextFormatter(logging.Formatter):
