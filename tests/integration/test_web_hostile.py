@@ -10,11 +10,14 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
 import pytest
 from tasks import assets
 from tasks.web import pages
+from tasks.web.frame import Page
+from tasks.web.tables import Table
 
 from .markup import parse
 from .money import Spent, fill
@@ -54,6 +57,9 @@ QUERY = (
     "task", "project", "status", "live", "page", "after", "before", "limit", "view", "kind", "user", "action", "sort", "q",
     "attempt", "stream", "file", "folder", "text", "next", "older",
 )  # fmt: skip
+
+
+PLACES: tuple[Page | Table, ...] = (*pages.PAGES, *pages.TABLES)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +111,7 @@ def by_hooks(site: Site) -> None:
 def by_the_spool(site: Site) -> None:
     """Everything that an event can hold."""
     for number, tool in enumerate(("Read", "Edit", "Bash", WORD, f"mcp__{SCRIPT}__x", "Agent", "WebFetch")):
-        call = {
+        call: dict[str, Any] = {
             "tool_name": tool, "tool_use_id": f"{WORD[:60]}{number}", "prompt_id": "p1", "agent_id": f"a{SCRIPT}",
             "agent_type": EVIL,
             "tool_input": {"file_path": f"/srv/{NAMES[number]}", "url": "javascript:alert(8)", EVIL: HALF, "x": LONG[:9999]},
@@ -249,7 +255,7 @@ def addresses(site: Site) -> list[str]:
     assert len(tasks) == 4
     known = {"session_uuid": [SESSION, *ODD_SESSIONS], "task_id": tasks}
     found = []
-    for one in (*pages.PAGES, *pages.TABLES):
+    for one in PLACES:
         names = re.findall(r"\{(\w+)", one.path)
         values = [*known.get(names[0], []), EVIL, SCRIPT, "x" * 300, "..", "%"] if names else [""]
         found += [re.sub(r"\{[^}]+\}", quote(value, safe=""), one.path) for value in values]
@@ -285,7 +291,7 @@ VALUES = (
 
 
 def test_parameters_of_pages_are_text_too(site: Site, ada: Browser) -> None:
-    for one in (*pages.PAGES, *pages.TABLES):
+    for one in PLACES:
         path = filled_in(site, one.path)
         for value in VALUES:
             check(f"{path} with {value!r:.40}", ada.get(f"{path}?{urlencode(dict.fromkeys(QUERY, value))}"))

@@ -134,7 +134,9 @@ def seconds_to_store(site: Site, message: str) -> tuple[float, float]:
     site.leave("Notification", message=message)
     assert site.ask("GET", "/v1/status")[0] == 200
     answered = time.monotonic() - began
-    until(lambda: site.ask("GET", "/v1/events?limit=1")[2][-1]["body"]["message"] == message, "it is stored")
+    until(
+        lambda: message in [one["body"]["message"] for one in site.ask("GET", "/v1/events?limit=1")[2]], "it is stored"
+    )
     return answered, time.monotonic() - began
 
 
@@ -144,7 +146,7 @@ def test_two_hundred_bad_clients_of_the_page_hold_nothing_up(site: Site) -> None
     seconds_to_store(site, "before")
     memory_before, files_before = memory(site), open_files(site)
     most_files = most_memory = 0
-    times = []
+    times: list[tuple[float, float]] = []
     with Crowd(site, CLIENTS) as crowd:
         until(lambda: crowd.busy, "somebody is told that there are too many")
         end = time.monotonic() + SIEGE
@@ -165,9 +167,6 @@ def test_two_hundred_bad_clients_of_the_page_hold_nothing_up(site: Site) -> None
     until(lambda: open_files(site) <= files_before + 8, "connections are closed")
     log = (site.folder / "daemon.log").read_text()
     assert "Traceback" not in log, log[-3000:]
-    print(
-        f"{len(times)} events, slowest {max(times)}, files +{most_files - files_before}, memory +{most_memory - memory_before:,}"
-    )
 
 
 def test_too_many_connections_are_told_so(site: Site) -> None:
