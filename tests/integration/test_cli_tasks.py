@@ -1,5 +1,6 @@
 """The commands about tasks as a person uses them, against a real daemon whose agents run what they are asked."""
 
+import getpass
 import json
 import os
 import pty
@@ -195,6 +196,21 @@ def test_a_task_can_be_queued_again_as_soon_as_it_was_cancelled(desk: Desk) -> N
     desk.run("retry", id_)
     until(lambda: (one := desk.task(id_))["attempt"] == 2 and one["pid"], "it runs again")
     desk.run("cancel", id_)
+
+
+def test_what_the_owner_orders_is_written_down(desk: Desk) -> None:
+    id_ = desk.hand_over("sleep 1000")
+    desk.run("cancel", id_)
+    desk.run("cancel", id_, code=None)
+
+    def noted() -> list[tuple[str, str | None, int]]:
+        return [(one["action"], one["target"], one["outcome"]) for one in desk.ask("GET", "/v1/audit")[2]]
+
+    until(lambda: ("POST /v1/tasks/{task_id}/cancel", id_, 200) in noted(), "it is written down")
+    assert ("POST /v1/tasks", None, 201) in noted()
+    assert {(one["username"], one["via"], one["user_id"]) for one in desk.ask("GET", "/v1/audit")[2]} == {
+        (getpass.getuser(), "socket", None)
+    }
 
 
 # Reading

@@ -16,6 +16,7 @@ from tasks import __version__, config, runner
 from tasks.accounting import follower as transcripts
 from tasks.accounting.follower import Follower
 from tasks.api import ApiServer, Bell, Context, bind_unix_socket, create_app
+from tasks.api.audited import Audited
 from tasks.config import Settings
 from tasks.daemon import chores, door, logs, place, signals
 from tasks.daemon.lock import InstanceLock
@@ -162,9 +163,11 @@ class Daemon:
             dispatcher=dispatcher,
         )
         supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)
-        await stack.enter_async_context(
-            ApiServer(create_app(context, owner("socket")), bind_unix_socket(settings.socket_path))
-        )
+        if settings.web.enabled:  # before the socket: whoever gets an answer there is told where the page is
+            await door.open_web(context, stack)
+        me = owner("socket")
+        app = Audited(create_app(context, me), context, me)
+        await stack.enter_async_context(ApiServer(app, bind_unix_socket(settings.socket_path)))
         stack.callback(settings.socket_path.unlink, missing_ok=True)
         stack.enter_context(
             signals.handled(stop=self._stop, reload=self._reload, dump=lambda: log.info("state %s", ingest.health))
@@ -173,8 +176,6 @@ class Daemon:
             log.debug("%s", note)  # `tasksd doctor` says it where it can be read in peace
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        if settings.web.enabled:
-            await door.open_web(context, stack)
         log.info("ready pid=%d data_dir=%s version=%s", os.getpid(), settings.data_dir, __version__)
         self._notifier.ready("ready")
         await self._turn(

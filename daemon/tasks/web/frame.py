@@ -21,8 +21,8 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from tasks.api import Context
 from tasks.api.app import code_of
-from tasks.errors import StoreError, TasksError
-from tasks.users import Authority, InvalidToken, Principal
+from tasks.errors import TasksError
+from tasks.users import Authority, Principal
 from tasks.web import assets, charts, shown
 from tasks.words import Role
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two renderings of a page that somebody looks at: at least, and at most.
 SOONEST, LATEST = 0.4, 2.0
-#: Seconds of silence after which a stream sends a comment, and between two looks whether the login still holds.
-HEARTBEAT, RECHECK = 5.0, 5.0
+#: Seconds of silence after which a stream sends a comment; the gate ends it then if its login has ended.
+HEARTBEAT = 5.0
 #: Seconds after which a stream ends and the browser asks again, as somebody whose login is checked and renewed.
 STREAM = 240.0
 
@@ -159,16 +159,7 @@ class Frame:
         broadcast = self._broadcasts.get(key)
         if broadcast is None:
             broadcast = self._broadcasts[key] = _Broadcast(self, page, look, lambda: self._broadcasts.pop(key, None))
-        return StreamingResponse(broadcast.follow(lambda: self._is_in(look.who)), media_type="text/event-stream")
-
-    async def _is_in(self, who: Principal) -> bool:
-        """Whether somebody is still logged in as before: a stream outlives what was checked at its beginning."""
-        try:
-            return (await self._authority.standing(who)).role is who.role
-        except InvalidToken:
-            return False
-        except StoreError:
-            return True  # the store will say so later
+        return StreamingResponse(broadcast.follow(), media_type="text/event-stream")
 
 
 @dataclass(slots=True)
@@ -190,21 +181,17 @@ class _Broadcast:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     work: "asyncio.Task[None] | None" = None
 
-    async def follow(self, is_welcome: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    async def follow(self) -> AsyncIterator[str]:
         """What one of them gets: everything at first, since the page may be older, and then what changes."""
         stopping = self.look.ctx.stopping
         self.watchers += 1
         if self.work is None:
             self.work = asyncio.create_task(self._renew(), name=f"page {self.page.name}")
         has = 0
-        begun = looked = time.monotonic()
+        begun = time.monotonic()
         try:
             yield "retry: 1000\n\n"
             while not stopping.is_set() and not self.ended and time.monotonic() - begun < STREAM:
-                if time.monotonic() - looked > RECHECK:
-                    if not await is_welcome():
-                        return
-                    looked = time.monotonic()
                 if has < self.change:
                     text = self.wire if has and has == self.change - 1 else self._since(has)
                     has = self.change

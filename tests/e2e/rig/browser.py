@@ -141,8 +141,8 @@ def playing() -> Iterator[Browser]:
 @contextmanager
 def site_in(folder: Path, **settings: int) -> Iterator[Site]:
     made = Site(Desk(folder, **settings))
-    made.open()
     try:
+        made.open()
         yield made
     finally:
         made.desk.close()
