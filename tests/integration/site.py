@@ -269,8 +269,8 @@ def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
 def site_in(folder: Path, *, agents: int = 2, queue: int = 20, **settings: str) -> Iterator[Site]:
     """With its daemon running."""
     made = Site(folder, agents=agents, queue=queue, **settings)
-    made.start()
     try:
+        made.start()
         yield made
     finally:
         made.close()
