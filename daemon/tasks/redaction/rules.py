@@ -61,10 +61,12 @@ _VALUE = re.compile(
     r"|(?P<escaped>\\+[\"'])(?P<inner>(?:(?!(?P=escaped))[^\n])+))"
     r"|(?P<bare>[^\s\"'`;&|<>(){}\[\],\\=]+(?:=+(?![^\s\"'`;&|<>(){}\[\],\\]))?)(?P<after>[(\[]?)"
 )
-#: What stands before the name in commands that set a name to the word behind it; a name without a prefix ends in " ".
+_CONFIG = r"(?:(?<=config[ :])|(?<=configure[ :]))"
+#: What stands, from `set` on, before the name in commands that set a name to the word behind it; a name without a prefix
+#: ends in " ". In lower case, and matched at each `set` alone: searching for it would be slow.
 _SETS = re.compile(
-    r"(?ai:(?:config(?:ure)?[ :]set(?:[ \t]{1,4}--?[a-z-]{1,20}){0,3}|\bsetenv|\bsetx|\bset(?:[ \t]{1,4}--?[a-z]{1,20}){1,3})"
-    r"[ \t]{1,4}[\w./:@-]{0,40}[a-z_-]|(?:config(?:ure)?[ :]set|\bsetenv|\bsetx|\bset -[a-z]{0,3}x|\bset --export) )\Z"
+    rf"(?a:(?:{_CONFIG}set(?:[ \t]{{1,4}}--?[a-z-]{{1,20}}){{0,3}}|\bsetenv|\bsetx|\bset(?:[ \t]{{1,4}}--?[a-z]{{1,20}}){{1,3}})"
+    rf"[ \t]{{1,4}}[\w./:@-]{{0,40}}[a-z_-]|(?:{_CONFIG}set|\bsetenv|\bsetx|\bset -[a-z]{{0,3}}x|\bset --export) )\Z"
 )
 #: Programs that take a password behind -u (as user:password), -p, -k or -pass, and such flags, in the order of the text.
 _FLAGS = re.compile(
@@ -248,8 +250,13 @@ def _is_flag(text: str, end: int) -> bool:
 
 def _is_set(text: str, end: int) -> bool:
     """Whether the name that begins, or goes on, at `end` is what a command such as `set -x NAME VALUE` sets."""
-    before = text[max(0, end - 80) : end]
-    return "set" in before.lower() and _SETS.search(before) is not None
+    before = text[max(0, end - 80) : end].lower()
+    at = before.rfind("set")
+    while at >= 0:
+        if _SETS.match(before, at):
+            return True
+        at = before.rfind("set", 0, at)
+    return False
 
 
 def _has_digit(text: str) -> bool:
