@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -113,7 +114,11 @@ def test_a_call_is_seen_within_a_second_of_its_hook_and_gone_when_it_has_ended(o
     expect(page.locator("#sessions")).to_contain_text(session[:8])
     fastest = 1e9
     for number in range(5):
-        call = {"tool_name": "Bash", "tool_use_id": f"t{number}", "tool_input": {"command": f"make check-{number}"}}
+        call: dict[str, Any] = {
+            "tool_name": "Bash",
+            "tool_use_id": f"t{number}",
+            "tool_input": {"command": f"make check-{number}"},
+        }
         site.record("PreToolUse", session, **call)
         recorded = time.monotonic()
         expect(page.locator("#sessions")).to_contain_text(f"make check-{number}")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, sync_playwright
 from tasks import assets
 
 from tests.integration.desk import COMMAND, TIMEOUT, Desk, until
@@ -87,10 +87,14 @@ class Person:
         self.page = self._watch(context.new_page())
 
     def _watch(self, page: Page) -> Page:
-        page.on("console", lambda message: message.type == "error" and self.faults.append(f"console: {message.text}"))
+        page.on("console", self._said)
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("requestfailed", self._failed)
         return page
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
 
     def _look(self, request: Request) -> None:
         if not request.url.startswith((self.site.url + "/", "data:", "blob:", "about:")):
