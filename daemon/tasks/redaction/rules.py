@@ -66,7 +66,8 @@ _CONFIG = r"(?:(?<=config[ :])|(?<=configure[ :]))"
 #: ends in " ". In lower case, and matched at each `set` alone: searching for it would be slow.
 _SETS = re.compile(
     rf"(?a:(?:{_CONFIG}set(?:[ \t]{{1,4}}--?[a-z-]{{1,20}}){{0,3}}|\bsetenv|\bsetx"
-    rf"|\bset(?:[ \t]{{1,4}}--?[a-z]{{1,20}}){{1,3}})[ \t]{{1,4}}[\w./:@-]{{0,40}}[a-z_-]|(?:{_CONFIG}set|\bsetenv|\bsetx|\bset -[a-z]{{0,3}}x|\bset --export) )\Z"
+    rf"|\bset(?:[ \t]{{1,4}}--?[a-z]{{1,20}}){{1,3}})[ \t]{{1,4}}[\w./:@-]{{0,40}}[a-z_-]"
+    rf"|(?:{_CONFIG}set|\bsetenv|\bsetx|\bset -[a-z]{{0,3}}x|\bset --export) )\Z"
 )
 #: Programs that take a password behind -u (as user:password), -p, -k or -pass, and such flags, in the order of the text.
 _FLAGS = re.compile(
