@@ -1,5 +1,7 @@
 """The first page: who waits, what agents do, the line, the last hours, how recording goes, with real events and tasks."""
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,16 @@ def test_calls_by_hour_are_those_of_the_statistics(site: Site) -> None:
     assert sum(int(row[2]) for row in rows) == 1
     assert "2 calls, 1 failed" in shown.text
     assert shown.one("svg", role="img")
+
+
+def test_the_hours_are_there_for_a_spreadsheet(site: Site) -> None:
+    answer = site.browser("vic").get("/hours.csv")
+    assert answer.status == 200
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    counts = site.ask("GET", "/v1/stats/tools?hours=24")[2]
+    assert len(rows) == 24
+    assert sum(int(one["calls"]) for one in rows) == sum(one["count"] for one in counts) > 0
+    assert sum(int(one["failures"]) for one in rows) == sum(one["failures"] for one in counts)
 
 
 def test_recording_is_told_of_and_the_doctor_is_for_those_who_may_ask(site: Site) -> None:

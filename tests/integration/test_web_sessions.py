@@ -1,5 +1,8 @@
 """The pages of sessions: the list, and one session with its turns, calls, subagents and changes of status."""
 
+import csv
+import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +240,17 @@ def test_changes_of_status_are_listed_and_drawn(site: Site) -> None:
     assert [(row[2], row[4]) for row in rows] == [(one["status"].replace("_", " "), one["cause"]) for one in changes]
     page = site.browser("vic").page(f"/sessions/{MAIN}")
     assert page.one("svg", class_="strip").one("title", id="strip-title").text.startswith("How it spent its time: ")
+
+
+def test_the_states_that_are_drawn_are_there_for_a_spreadsheet(site: Site) -> None:
+    for session in site.ask("GET", "/v1/sessions?limit=5")[2]:
+        answer = site.browser("vic").get(f"/sessions/{session['session_uuid']}/states.csv")
+        assert answer.status == 200
+        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        assert all(one["ended"] == after["began"] for one, after in itertools.pairwise(rows))
+        assert all(int(one["ms"]) == int(one["ended"]) - int(one["began"]) > 0 for one in rows)
+        if rows:
+            assert int(rows[0]["began"]) == session["started_at"]
 
 
 def test_the_session_tells_what_is_known_of_it(site: Site) -> None:

@@ -27,23 +27,30 @@ class Strip:
     shares: list[tuple[str, int, float]]
 
 
-def strip(changes: Sequence[StatusChange], *, since: int, until: int) -> Strip | None:
-    """From the changes of the main agent, oldest first; None: there is no time to tell of."""
+def spans(changes: Sequence[StatusChange], *, since: int, until: int) -> list[tuple[str, int, int]]:
+    """(status, when it began, when it ended) of the main agent, in order; from its changes, oldest first."""
     own = [one for one in changes if one.agent_id is None and since <= one.timestamp <= until]
     if until <= since or not own:
-        return None
+        return []
     begins = [(since, own[0].previous or "starting"), *((one.timestamp, one.status) for one in own)]
-    spans = [
+    return [
         (status, began, ended)
         for (began, status), ended in zip(begins, [*(at for at, _ in begins[1:]), until], strict=True)
         if ended > began
     ]
+
+
+def strip(changes: Sequence[StatusChange], *, since: int, until: int) -> Strip | None:
+    """None: there is no time to tell of."""
+    found = spans(changes, since=since, until=until)
+    if not found:
+        return None
     lengths: dict[str, int] = {}
-    for status, began, ended in spans:
+    for status, began, ended in found:
         lengths[status] = lengths.get(status, 0) + ended - began
     whole = until - since
     return Strip(
-        _drawn(spans, since, whole),
+        _drawn(found, since, whole),
         sorted(((status, ms, ms / whole) for status, ms in lengths.items()), key=lambda one: -one[1]),
     )
 

@@ -97,5 +97,9 @@ async def _called(look: Look, now: int) -> list[HourOfCalls]:
     return await look.ctx.database.read(lambda reader: calls_by_hour(reader.query, now=now))
 
 
+async def _hourly(look: Look) -> list[HourOfCalls]:
+    return await _called(look, time.time_ns() // 1_000_000)
+
+
 PAGES = (Page("/", "now", "Now", load, ("figures", "attention", "tasks", "sessions", "recent", "calls", "health")),)
-TABLES: tuple[Table, ...] = ()
+TABLES = (Table("/hours.csv", ("start", "calls", "failures"), _hourly),)

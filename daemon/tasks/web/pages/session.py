@@ -10,7 +10,7 @@ from tasks.api.turns import TreeAgent, list_turns, read_tree
 from tasks.web.frame import Data, Look, Page
 from tasks.web.kept import Kept
 from tasks.web.links import linker
-from tasks.web.strips import strip
+from tasks.web.strips import spans, strip
 from tasks.web.tables import Table
 from tasks.words import SessionStatus
 
@@ -40,9 +40,6 @@ async def load(look: Look) -> Data:
     session = await read_session(ctx, look.path["session_uuid"])
     view = look.choice("view", _VIEW_NAMES)
     is_over = SessionStatus(session.status).is_over
-    until = session.last_event_at if session.ended_at is None else session.ended_at
-    if len(session.changes) >= _ALL_CHANGES:
-        until = session.changes[-1].timestamp
     return {
         "session": session,
         # Where its paths begin.
@@ -51,10 +48,23 @@ async def load(look: Look) -> Data:
         "is_over": is_over,
         "views": _VIEW_NAMES,
         "view": view,
-        "strip": strip(session.changes, since=session.started_at, until=until),
+        "strip": strip(session.changes, since=session.started_at, until=_until(session)),
         "files": await _files.get((id(ctx), session.session_uuid), lambda: _used(look, session.session_uuid)),
         "to": linker(look.query),
     } | await _VIEWS[view](look, session)
+
+
+def _until(session: SessionDetails) -> int:
+    """When what is known of its states ends."""
+    if len(session.changes) >= _ALL_CHANGES:
+        return session.changes[-1].timestamp
+    return session.last_event_at if session.ended_at is None else session.ended_at
+
+
+async def _states(look: Look) -> list[dict[str, object]]:
+    session = await read_session(look.ctx, look.path["session_uuid"])
+    found = spans(session.changes, since=session.started_at, until=_until(session))
+    return [{"status": status, "began": began, "ended": ended, "ms": ended - began} for status, began, ended in found]
 
 
 def _successor(session: SessionDetails) -> str | None:
@@ -138,4 +148,4 @@ PAGES = (
         menu="sessions",
     ),
 )  # fmt: skip
-TABLES: tuple[Table, ...] = ()
+TABLES = (Table("/sessions/{session_uuid}/states.csv", ("status", "began", "ended", "ms"), _states),)
