@@ -18,6 +18,7 @@ import pytest
 from tasks.database import (
     Database,
     Reader,
+    Row,
     SyncDatabase,
     Write,
     keep_reserve,
@@ -193,6 +194,29 @@ async def test_reading_goes_on_while_a_long_write_runs(database: Database) -> No
     await writing
     assert reads >= 5
     assert (await counters(database))["slow"] == 2_000_001
+
+
+async def test_what_people_ask_keeps_nobody_else_waiting(database: Database) -> None:
+    entered, opened = threading.Event(), threading.Event()
+
+    def ask(reader: Reader) -> list[Row]:
+        entered.set()
+        assert opened.wait(60)
+        return reader.query("SELECT value FROM counters WHERE name = 'asked'")
+
+    async with database.for_people() as people:
+        asked = asyncio.create_task(people.read(ask))
+        try:
+            assert await asyncio.to_thread(entered.wait, 60)
+            await people.apply([Write.one("INSERT INTO counters (name, value) VALUES ('asked', 7)")])
+            assert await database.query("SELECT value FROM counters WHERE name = 'asked'") == [(7,)]
+            assert not asked.done()
+        finally:
+            opened.set()
+        assert await asked == [(7,)]
+    with pytest.raises(RuntimeError):
+        await people.query("SELECT 1")
+    assert await database.query("SELECT 1") == [(1,)]
 
 
 async def test_a_query_cannot_write(database: Database) -> None:

@@ -5,14 +5,18 @@ import contextlib
 import logging
 
 from tasks.api import WEB_LIMITS, ApiServer, Context, bind_loopback
+from tasks.database import Database
 from tasks.errors import TasksError
 from tasks.users import Authority, KeyRing, load_pepper
 
 log = logging.getLogger(__name__)
 
 
-async def open_web(context: Context, stack: contextlib.AsyncExitStack) -> None:
-    """Listen, until `stack` is closed. Where that is impossible there is no page, and everything else goes on."""
+async def open_web(context: Context, database: Database, stack: contextlib.AsyncExitStack) -> None:
+    """Listen, until `stack` is closed. Where that is impossible there is no page, and everything else goes on.
+
+    Logins are looked up in `database`, where no page has to be waited for.
+    """
     # Only who has a page pays for what it is made of.
     from tasks import web
 
@@ -20,7 +24,7 @@ async def open_web(context: Context, stack: contextlib.AsyncExitStack) -> None:
     try:
         pepper = await asyncio.to_thread(load_pepper, context.settings.auth_dir)
         keys = await asyncio.to_thread(KeyRing, context.settings.auth_dir)
-        authority = Authority(context.database, keys, pepper, cost=settings.password_cost)
+        authority = Authority(database, keys, pepper, cost=settings.password_cost)
         stack.callback(authority.close)
         listener = bind_loopback(settings.host, settings.port)
     except TasksError as error:

@@ -151,7 +151,7 @@ class Daemon:
         pusher = self._pusher(database, stack)
         context = Context(
             settings,
-            database,
+            await stack.enter_async_context(database.for_people()),
             ingest,
             spool,
             quarantine,
@@ -164,7 +164,7 @@ class Daemon:
         )
         supervisor = Supervisor(database, empty_scans=lambda: ingest.health.empty_scans, lose=ingest.lose)
         if settings.web.enabled:  # before the socket: whoever gets an answer there is told where the page is
-            await door.open_web(context, stack)
+            await door.open_web(context, database, stack)
         me = owner("socket")
         app = Audited(create_app(context, me), context, me)
         await stack.enter_async_context(ApiServer(app, bind_unix_socket(settings.socket_path)))

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -75,6 +76,20 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @contextlib.asynccontextmanager
+    async def for_people(self) -> AsyncIterator[Self]:
+        """The same store, with a thread and a connection of its own to read on: people ask much, and questions that take
+        long, and what the daemon reads for itself must not wait for them. This one has to stay open meanwhile.
+        """
+        other = copy.copy(self)
+        other._reading = _Actor("tasksd-db-people")
+        reader = other._reader = await other._reading.start(lambda: Reader(self.path))
+        try:
+            yield other
+        finally:
+            other._reader = None
+            await other._reading.stop(reader.close)
 
     async def apply(self, writes: Sequence[Write], *, on_commit: Callable[[], None] | None = None) -> None:
         """Run all `writes` in one transaction; durable when this returns, none of them when it raises.
