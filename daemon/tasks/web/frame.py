@@ -5,10 +5,11 @@ stream. However many people look at a page, it is loaded and rendered once.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,10 +157,16 @@ class Frame:
     def _streamed(self, page: Page, look: Look, request: Request) -> StreamingResponse:
         own = look.who.username if page.personal else ""
         key = (page.name, request.url.path, request.url.query, look.who.role, own)
+        return StreamingResponse(self._followed(key, page, look), media_type="text/event-stream")
+
+    async def _followed(self, key: tuple[str, ...], page: Page, look: Look) -> AsyncIterator[str]:
+        # Looked up by whoever joins it, at that moment: the last one to leave it ends it.
         broadcast = self._broadcasts.get(key)
         if broadcast is None:
             broadcast = self._broadcasts[key] = _Broadcast(self, page, look, lambda: self._broadcasts.pop(key, None))
-        return StreamingResponse(broadcast.follow(), media_type="text/event-stream")
+        async with contextlib.aclosing(broadcast.follow()) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 @dataclass(slots=True)
@@ -181,7 +188,7 @@ class _Broadcast:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     work: "asyncio.Task[None] | None" = None
 
-    async def follow(self) -> AsyncIterator[str]:
+    async def follow(self) -> AsyncGenerator[str, None]:
         """What one of them gets: everything at first, since the page may be older, and then what changes."""
         stopping = self.look.ctx.stopping
         self.watchers += 1
@@ -216,6 +223,12 @@ class _Broadcast:
         return _event({name: self.made[name] for name, number in self.changed.items() if number > has})
 
     async def _renew(self) -> None:
+        try:
+            await self._make_again()
+        finally:
+            self._ring()  # whoever follows has to know that there is no more
+
+    async def _make_again(self) -> None:
         ctx = self.look.ctx
         while not ctx.stopping.is_set() and not self.ended:
             rings, begun = ctx.stored.rings, time.monotonic()
@@ -229,7 +242,9 @@ class _Broadcast:
             except Exception:  # who looks keeps what there is; the next event may mend it
                 log.exception("a page could not be made again page=%s path=%s", self.page.name, dict(self.look.path))
             # Loading takes its time on a busy machine: then it is done less often.
-            await asyncio.sleep(max(SOONEST, 4 * (time.monotonic() - begun)))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(SOONEST, 4 * (time.monotonic() - begun))):
+                    await ctx.stopping.wait()
             await ctx.stored.wait(rings, LATEST)
 
     async def _make(self) -> None:
