@@ -67,6 +67,7 @@ class Authority:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        tokens.prepare()
         self._database = database
         self._keys = keys
         self._hasher = Hasher(pepper, cost=cost)

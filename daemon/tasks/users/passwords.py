@@ -10,12 +10,14 @@ import contextlib
 import functools
 import hashlib
 import hmac
+import importlib.util
 import re
 import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import bcrypt
@@ -151,8 +153,14 @@ def _folded(text: str) -> str:
 
 @functools.cache
 def _common() -> frozenset[str]:
-    # A large module of word lists, which only who sets a password needs.
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-    ranked = (one for one in FREQUENCY_LISTS["passwords"] if len(one) >= SHORTEST)
+    # A module of word lists, run by itself and let go: the package around it would take 10 MiB for good.
+    package = importlib.util.find_spec("zxcvbn")
+    places = (package and package.submodule_search_locations) or []
+    found = [path for place in places if (path := Path(place) / "frequency_lists.py").is_file()]
+    spec = importlib.util.spec_from_file_location("tasksd_words", found[0]) if found else None
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("zxcvbn, which has the most common passwords, is not installed", name="zxcvbn")
+    lists = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lists)
+    ranked = (one for one in lists.FREQUENCY_LISTS["passwords"] if len(one) >= SHORTEST)
     return frozenset(one.casefold() for one, _ in zip(ranked, range(COMMON), strict=False))

@@ -1,13 +1,12 @@
 """Tokens: what proves a login from one request to the next. Signed here, read here, and nowhere else.
 
 JSON Web Tokens, HS256 alone. Everything that is wrong with one is the same error, without a word about what it was.
+What PyJWT brings along (cryptography, where that is installed) takes 10 MiB: it is imported by who has a page.
 """
 
 import logging
 from dataclasses import dataclass
 from typing import Any
-
-import jwt
 
 from tasks.errors import ConfigError
 from tasks.users.keys import KeyRing
@@ -37,8 +36,15 @@ class Claims:
     expires_at: int
 
 
+def prepare() -> None:
+    """Load what tokens take, which would hold up the first one who has any."""
+    import jwt  # noqa: F401
+
+
 def issue(keys: KeyRing, *, user_id: int, login_id: str, now: float) -> tuple[str, int]:
     """A token, and when it expires (epoch seconds)."""
+    import jwt
+
     key, at = keys.current(), int(now)
     claims = {
         "iss": _ISSUER, "aud": _AUDIENCE, "sub": str(user_id), "jti": login_id,
@@ -52,6 +58,8 @@ def read(keys: KeyRing, token: str, *, now: float) -> Claims:
     """What the token says. Raises InvalidToken for whatever was not signed by `issue`, is over, or is of the future."""
     if len(token) > LONGEST or not token.isascii():
         raise InvalidToken
+    import jwt
+
     try:
         return _claims(_verified(keys, token), now)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):  # the header is parsed before anything is proven
@@ -62,6 +70,8 @@ def read(keys: KeyRing, token: str, *, now: float) -> Claims:
 
 
 def _verified(keys: KeyRing, token: str) -> dict[str, Any]:
+    import jwt
+
     header = jwt.get_unverified_header(token)
     kid = header.get("kid")
     if header.get("typ") != _TYPE or not isinstance(kid, str):
