@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ class Recorded:
 
     def _account(self) -> None:
         """What is told by transcripts, rules and failed calls, as the parts that do so store it."""
+        now = time.time_ns() // 1_000_000  # what is a year old would be pruned sooner or later
         with sqlite3.connect(self.data / "tasks.db") as store:
             for number, (session, word) in enumerate(((self.session, CANARY), (OTHER_SESSION, OTHER)), 1):
                 project, path = f"/home/dev/{word}-project", f"/home/dev/.claude/projects/-{word}/{session}.jsonl"
@@ -163,7 +165,8 @@ class Recorded:
                         )
                 store.execute(
                     "INSERT INTO expected_calls (session_uuid, tool_use_id, transcript_id, tool_name, called_at, parameters,"
-                    " error, read_at) VALUES (?, 'x', ?, 'Bash', 1, ?, ?, 1)", (session, number, f"{word}-p", f"{word}-e")
+                    " error, read_at) VALUES (?, 'x', ?, 'Bash', ?, ?, ?, 1)",
+                    (session, number, now - 60 * DAY, f"{word}-p", f"{word}-e"),
                 )  # fmt: skip
                 store.execute("INSERT OR IGNORE INTO reconciliations VALUES (?, 3, 2, 1, 1)", (session,))
                 store.execute(
@@ -173,7 +176,7 @@ class Recorded:
                               " ON CONFLICT DO NOTHING", (f"f{number}", f"{word}-kind", session))  # fmt: skip
                 store.execute(
                     "INSERT INTO verdicts (timestamp, stage, mode, passed, message, workspace, session_uuid)"
-                    " VALUES (1, 'stop', 'warn', 0, ?, ?, ?)", (f"{word}-dirty", f"/home/dev/{word}", session)
+                    " VALUES (?, 'stop', 'warn', 0, ?, ?, ?)", (now, f"{word}-dirty", f"/home/dev/{word}", session)
                 )  # fmt: skip
             store.execute("INSERT INTO rolling_files (upto) SELECT max(id) FROM files")
         store.close()

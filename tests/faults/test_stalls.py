@@ -26,6 +26,8 @@ async def monitor():
         due = loop.time() + 0.005
         await asyncio.sleep(0.005)
         late = loop.time() - due
+        if not os.path.exists(os.environ["STALLS"]):
+            worst = 0.0  # what was measured until now does not count
         if late > worst:
             worst = late
             with open(os.environ["STALLS"] + ".draft", "w") as file:

@@ -150,11 +150,13 @@ def test_odd_names_neither_stop_the_watcher_for_good_nor_the_events(daemon: Daem
 # Clocks.
 
 
+#: Rows of the past and of the future would be pruned, sooner or later.
+KEPT = {"TASKSD_RETENTION_ROWS": "0", "TASKSD_RETENTION_BODIES": "0"}
 SHIFTS = {"+400d": 400 * 86_400, "-20000d": -20_000 * 86_400, "+1h": 3600, "-1h": -3600}
 
 
 def test_times_of_files_may_be_anything(daemon: Daemon) -> None:
-    daemon.start()
+    daemon.start(**KEPT)
     alive = subprocess.Popen(["sleep", "60"])
     now = time.time_ns()
     number = 0
@@ -190,6 +192,7 @@ def test_the_clock_may_jump_while_the_daemon_runs(daemon: Daemon, folder: Path) 
         FAKETIME_NO_CACHE="1",
         FAKETIME_DONT_FAKE_MONOTONIC="1",
         NO_FAKE_STAT="1",
+        **KEPT,
     )
     client = subprocess.Popen(["sleep", "100"])
     dropper = Dropper(daemon.spool, client=client.pid)

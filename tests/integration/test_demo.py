@@ -167,11 +167,10 @@ def test_a_week_of_sessions_and_tasks_is_there(demo: Running) -> None:
 def test_everything_that_hooks_told_is_in_transcripts_too_and_has_a_price_but_for_one_model(demo: Running) -> None:
     def accounted() -> Any:
         told = demo.get("/v1/costs", days=8)
-        return told if told["total"]["messages"] > 2500 else None
+        return told if told["total"]["messages"] > 2500 and told["total"]["unpriced"] > 50 else None
 
     costs = until(accounted, "transcripts are read")
     assert costs["total"]["cost"] > 10
-    assert costs["total"]["unpriced"] > 50
 
 
 def test_calls_fail_in_many_ways(demo: Running) -> None:
