@@ -102,6 +102,12 @@ def test_a_code_logs_in_once(browser: Browser, person: Person) -> None:
     other.context.close()
 
 
+def test_a_code_changes_who_is_logged_in(operator: Person) -> None:
+    operator.page.goto(operator.site.desk.client.post("/v1/dashboard", {"username": "ada"})["url"])
+    expect(operator.page.locator(".person summary")).to_have_text("ada")
+    assert "once" not in operator.page.url
+
+
 # Staying up to date
 
 

@@ -90,6 +90,17 @@ def test_logging_out_takes_the_cookie_away(site: Site, eve: Browser) -> None:
     assert "Max-Age=0" in cookie
 
 
+def test_logging_in_again_ends_the_login_that_the_browser_had(site: Site, eve: Browser) -> None:
+    form = {"username": "eve", "password": "wrong horse battery"}
+    assert log_in(site, form, {"Cookie": eve.cookie}).status == 401
+    assert eve.get("/v1/me").status == 200
+    other = site.browser("eve", new=True)
+    answer = site.patiently(lambda: log_in(site, form | {"password": PASSWORD}, {"Cookie": eve.cookie}))
+    assert answer.status == 303
+    assert eve.get("/v1/me").status == 401
+    assert other.get("/v1/me").status == 200
+
+
 def test_a_new_password_of_ones_own_ends_all_other_logins(site: Site, eve: Browser) -> None:
     other, bearer = Browser(site, "eve"), site.token("eve")
     wrong = site.patiently(lambda: eve.send("POST", "/v1/me/password", {"current": "wrong horse", "new": FRESH}))

@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tasks.errors import StoreError
-from tasks.users import Authority, Overloaded, TooManyAttempts, WrongCredentials
+from tasks.users import Authority, Overloaded, Principal, TooManyAttempts, WrongCredentials
 from tasks.web.frame import Frame
 from tasks.web.gate import Gate, client_address
 
@@ -36,6 +36,9 @@ class LoginPages:
             else:
                 name, password = form.get("username", ""), form.get("password", "")
                 ticket = await self._authority.log_in(name, password, kind="cookie", address=address, client=client)
+            before: Principal | None = request.scope.get("principal")
+            if before is not None and before.via == "cookie" and before.login_id is not None:
+                await self._authority.log_out(before.login_id)  # its cookie is about to be replaced
         except WrongCredentials as error:
             return self._page(401, str(error), next_, form.get("username", ""))
         except (TooManyAttempts, Overloaded) as error:

@@ -327,10 +327,17 @@ byId("theme")?.addEventListener("click", () => {
 });
 byId("theme")?.setAttribute("aria-label", THEME_WORDS[document.documentElement.dataset.theme ?? ""]);
 
-// A code that is good once comes behind the #, which no server sees.
-if (location.hash.startsWith("#once=") && byId("once")) {
-  const form = byId("once");
-  form.elements.once.value = location.hash.slice("#once=".length);
+// A code that is good once comes behind the #, which no server sees. Whoever is logged in already was sent on with it.
+if (location.hash.startsWith("#once=")) {
+  const form = document.createElement("form");
+  const field = document.createElement("input");
+  form.method = "post";
+  form.action = "/login";
+  form.hidden = true;
+  field.name = "once";
+  field.value = location.hash.slice("#once=".length);
+  form.append(field);
+  document.body.append(form);
   history.replaceState(null, "", location.pathname + location.search);
   form.submit();
 }
