@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from tasks.errors import StoreBusy
 from tasks.users import Principal
-from tasks.web.frame import Frame
+from tasks.web.frame import Data, Frame, Look, Page
 from tasks.web.pages import sessions
 from tasks.words import Role
 
@@ -33,13 +35,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield from site_in(tmp_path)
 
 
-async def watched(frame: Frame) -> AsyncIterator[str]:
+async def watched(frame: Frame, page: Page = PAGE) -> AsyncIterator[str]:
     """The page of sessions as it changes, for one more person."""
     scope = {
         "type": "http", "method": "GET", "path": PAGE.path, "query_string": b"", "path_params": {},
         "headers": [(b"accept", b"text/event-stream")], "principal": Principal(1, "ada", Role.ADMIN, "cookie", "x"),
     }  # fmt: skip
-    answer = await frame.answer(PAGE, Request(scope))
+    answer = await frame.answer(page, Request(scope))
     assert isinstance(answer, StreamingResponse)
     return answer.body_iterator  # type: ignore[return-value]
 
@@ -68,6 +70,26 @@ async def test_a_stream_that_nobody_took_leaves_nothing_behind(doorway: Doorway)
     frame = Frame(doorway.context, doorway.authority)
     await watched(frame)
     assert not frame._broadcasts
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(StoreBusy("another process writes"), "another process writes"), (ValueError(), "log of the daemon")],
+)
+async def test_a_page_that_cannot_be_made_says_so_until_it_can(doorway: Doorway, error: Exception, told: str) -> None:
+    troubles = [error]
+
+    async def load(look: Look) -> Data:
+        if troubles:
+            raise troubles[0]
+        return await PAGE.load(look)
+
+    pieces = await watched(Frame(doorway.context, doorway.authority), replace(PAGE, load=load))
+    await wait_for(pieces, told)
+    troubles.clear()
+    await wait_for(pieces, "event: sections")
+    await wait_for(pieces, 'event: trouble\ndata: ""')
+    await pieces.aclose()  # type: ignore[attr-defined]
 
 
 def test_the_end_of_the_daemon_ends_live_pages_without_a_word(site: Site) -> None:

@@ -184,6 +184,8 @@ class _Broadcast:
     #: the last change as it goes over the wire, for all who have the one before
     wire: str = ""
     ended: str = ""
+    #: why it is not up to date; empty: it is
+    trouble: str = ""
     watchers: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
     work: "asyncio.Task[None] | None" = None
@@ -194,7 +196,7 @@ class _Broadcast:
         self.watchers += 1
         if self.work is None:
             self.work = asyncio.create_task(self._renew(), name=f"page {self.page.name}")
-        has = 0
+        has, told = 0, ""
         begun = time.monotonic()
         try:
             yield "retry: 1000\n\n"
@@ -203,6 +205,10 @@ class _Broadcast:
                     text = self.wire if has and has == self.change - 1 else self._since(has)
                     has = self.change
                     yield text
+                    continue
+                if told != self.trouble:
+                    told = self.trouble
+                    yield f"event: trouble\ndata: {json.dumps(told)}\n\n"
                     continue
                 news = self.news
                 try:
@@ -234,13 +240,19 @@ class _Broadcast:
             rings, begun = ctx.stored.rings, time.monotonic()
             try:
                 await self._make()
+                self._tell_trouble("")
             except TasksError as error:  # the store will answer again, or the thing is gone
                 status, reason = reason_of(error)
-                self._tell_end(reason if status == 404 else "")
+                if status == 404:
+                    self._tell_end(reason)
+                else:
+                    self._tell_trouble(reason)
             except HTTPException as error:
                 self._tell_end(str(error.detail))
             except Exception:  # who looks keeps what there is; the next event may mend it
-                log.exception("a page could not be made again page=%s path=%s", self.page.name, dict(self.look.path))
+                if not self.trouble:
+                    log.exception("a page could not be made page=%s path=%s", self.page.name, dict(self.look.path))
+                self._tell_trouble("this page could not be made; the log of the daemon says why")
             # Loading takes its time on a busy machine: then it is done less often.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(SOONEST, 4 * (time.monotonic() - begun))):
@@ -260,8 +272,12 @@ class _Broadcast:
         self._ring()
 
     def _tell_end(self, reason: str) -> None:
-        if reason:
-            self.ended = reason
+        self.ended = reason
+        self._ring()
+
+    def _tell_trouble(self, reason: str) -> None:
+        if self.trouble != reason:
+            self.trouble = reason
             self._ring()
 
     def _ring(self) -> None:

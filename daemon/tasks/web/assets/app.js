@@ -122,6 +122,11 @@ function follow() {
   stream = new EventSource(location.pathname + location.search);
   stream.addEventListener("open", () => link("live", "live"));
   stream.addEventListener("sections", (event) => show(JSON.parse(event.data)));
+  stream.addEventListener("trouble", (event) => {
+    const reason = JSON.parse(event.data);
+    link(reason ? "lost" : "live", reason ? "not up to date" : "live");
+    say(reason, true);
+  });
   stream.addEventListener("gone", (event) => {
     rest();
     link("lost", "gone");
