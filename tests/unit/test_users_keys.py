@@ -106,6 +106,14 @@ def test_a_link_or_a_folder_in_its_place_is_refused(folder: Path, name: str, tmp
         [one() for one in opened(folder)]
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file/auth", tmp_path / "file/data/auth"):
+        for use in opened(folder):
+            with pytest.raises(ConfigError, match=f"cannot make {folder}"):
+                use()
+
+
 def test_a_pepper_that_is_not_whole_is_refused(folder: Path) -> None:
     load_pepper(folder)
     for content in (b"", b"x" * 31, b"x" * 33):

@@ -142,10 +142,13 @@ def _key(row: Any) -> Key:
 
 def _prepare(folder: Path) -> None:
     """The folder, for its owner alone."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = os.lstat(folder)
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = os.lstat(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}, which holds the keys of logins: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise ConfigError(f"{folder} has to be a folder: it holds the keys of logins")
     _require_private(folder, status, "700")
@@ -182,6 +185,8 @@ def _place(path: Path, content: bytes) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     finally:
         draft.unlink()
     _sync(path.parent)
