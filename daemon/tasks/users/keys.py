@@ -95,7 +95,7 @@ class KeyRing:
     def _refresh(self) -> None:
         try:
             status = os.lstat(self._path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             _prepare(self._folder)
             _place(self._path, _document((self._made(),)))
         else:
