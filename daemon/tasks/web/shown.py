@@ -4,6 +4,7 @@ Times are absolute here; the page's script makes them relative and keeps them so
 the same whenever it is rendered.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -138,17 +139,37 @@ def parameters(value: object, most: int = 160) -> str:
         for name in _TELLING:
             if isinstance(value.get(name), str) and value[name]:
                 return line(value[name], most)
-    return line(spelled(value), most) if value not in (None, {}, "") else ""
+    return line(spelled(_beginning(value, [most])), most) if value not in (None, {}, "") else ""
 
 
-def pretty(value: object) -> str:
-    """JSON for people; text that is JSON is laid out, too."""
+def pretty(value: object, most: int = LONG) -> str:
+    """JSON for people, its first `most` characters; text that is JSON is laid out, too."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
-            return str(value)
-    return json.dumps(value, ensure_ascii=False, indent=2)
+            return value if len(value) <= most else f"{value[:most]}\n…"
+    text = json.dumps(_beginning(value, [most]), ensure_ascii=False, indent=2)
+    return text if len(text) <= most else f"{text[:most]}\n…"
+
+
+def _beginning(value: object, room: list[int]) -> object:
+    """What the first `room` characters of its JSON, and some more, are made of: laying out all of it holds up the others."""
+    if isinstance(value, str):
+        room[0] -= len(value) + 2
+        return value
+    room[0] -= 1
+    if isinstance(value, Mapping):
+        items: dict[str, object] = {}
+        for name, one in value.items():
+            if room[0] < 0:
+                break
+            room[0] -= len(name) + 3
+            items[name] = _beginning(one, room)
+        return items
+    if isinstance(value, list):
+        return [_beginning(one, room) for one in itertools.takewhile(lambda _: room[0] >= 0, value)]
+    return value
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
