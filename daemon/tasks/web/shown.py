@@ -148,8 +148,11 @@ def pretty(value: object, most: int = LONG) -> str:
         try:
             value = json.loads(value)
         except ValueError:
-            return value if len(value) <= most else f"{value[:most]}\n…"
-    text = json.dumps(_beginning(value, [most]), ensure_ascii=False, indent=2)
+            return _cut(str(value), most)
+    return _cut(json.dumps(_beginning(value, [most]), ensure_ascii=False, indent=2), most)
+
+
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}\n…"
 
 
