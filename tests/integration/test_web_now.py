@@ -108,6 +108,13 @@ def test_what_ended_lately_says_how(site: Site) -> None:
     assert "completed conflict" in shown
 
 
+def test_what_ended_last_comes_first(site: Site) -> None:
+    ended = [one for one in site.ask("GET", "/v1/tasks")[2] if one["finished_at"]]
+    ended.sort(key=lambda one: -one["finished_at"])
+    assert [one.get("data-key") for one in section(site, "recent").all("li")] == [one["task_id"] for one in ended]
+    assert len(ended) > 1
+
+
 def test_calls_by_hour_are_those_of_the_statistics(site: Site) -> None:
     shown = section(site, "calls")
     rows = shown.rows()[1:]

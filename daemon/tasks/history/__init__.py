@@ -23,6 +23,7 @@ from tasks.history.tree import session_tree
 from tasks.history.turns import session_turns
 from tasks.history.work import (
     activity,
+    ended,
     held,
     news,
     no_output,
@@ -44,6 +45,7 @@ __all__ = [
     "activity",
     "calls_of_session",
     "calls_of_task",
+    "ended",
     "events",
     "failures",
     "files_of_task",

@@ -55,6 +55,13 @@ WHERE created_at >= :month AND finished_at >= :yesterday AND status IN ('complet
 _MERGES = """
 SELECT merge_state, count(*) FROM tasks WHERE merge_state IN ('waiting', 'merging', 'conflict', 'kept') GROUP BY merge_state
 """
+# Not all that is over: where a task ended comes last in a row that can be long.
+_ENDED = """
+SELECT task_id FROM (
+    SELECT task_id, finished_at FROM tasks WHERE created_at >= :since AND status IN ('completed', 'failed', 'stopped')
+    ORDER BY created_at DESC LIMIT 200)
+ORDER BY finished_at DESC LIMIT :limit
+"""
 _HELD = "status = 'queued' AND hold_until > :now"
 _CONFLICTS = "SELECT task_id FROM tasks WHERE merge_state = 'conflict' ORDER BY created_at LIMIT 5"
 
@@ -92,6 +99,14 @@ def tasks(
         _task(one) | {"last_activity": _parsed(one["last_activity"], None)}
         for one in records((*TASK_FIELDS, "last_activity"), rows)
     ]
+
+
+def ended(query: Query, *, since: int, limit: int) -> list[Record]:
+    """Of the latest tasks that were handed over `since` (epoch milliseconds) and are over, those that ended last, as in
+    `tasks`.
+    """
+    rows = query(f"{_LISTED} WHERE task_id IN ({_ENDED}) ORDER BY finished_at DESC", {"since": since, "limit": limit})
+    return [_task(one) | {"last_activity": None} for one in records((*TASK_FIELDS, "last_activity"), rows)]
 
 
 def task(query: Query, id_: str) -> Record:

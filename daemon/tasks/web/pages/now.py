@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from tasks import history
 from tasks.analytics import error_rates
 from tasks.analytics.days import chosen_zone, period
 from tasks.analytics.hours import HourOfCalls, calls_by_hour
@@ -35,8 +36,7 @@ async def load(look: Look) -> Data:
     ctx, now = look.ctx, time.time_ns() // 1_000_000
     sessions = await list_sessions(ctx, live=True, limit=200)
     tasks = await list_tasks(ctx, live=True, limit=200)
-    over = [TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.STOPPED]
-    recent = await list_tasks(ctx, status=over, since=now - 7 * DAY, limit=RECENT)
+    recent = await ctx.database.read(lambda reader: history.ended(reader.query, since=now - 7 * DAY, limit=RECENT))
     for_people = await ctx.database.read(lambda reader: attention(reader.query, now=now))
     status = await read_status(ctx)
     pool = await read_pool(ctx) if ctx.dispatcher is not None else None
@@ -56,7 +56,7 @@ async def load(look: Look) -> Data:
         "failures": await _failures.get(id(ctx), lambda: _failed(look, now)),
         "hours": hours,
         "spark": sparkline("hourly", "Calls in each of the last 24 hours", [one["calls"] for one in hours]),
-        "is_new": not sessions and not tasks and not recent and not status.ingest.events_total,
+        "is_new": not (sessions or tasks or recent or status.ingest.events_total or status.accounting.messages),
     }
 
 
