@@ -253,6 +253,17 @@ def test_the_states_that_are_drawn_are_there_for_a_spreadsheet(site: Site) -> No
             assert int(rows[0]["began"]) == session["started_at"]
 
 
+def test_the_state_that_a_session_is_in_lasts_until_now(site: Site) -> None:
+    session = site.ask("GET", f"/v1/sessions/{WAITING}")[2]
+
+    def counted() -> bool:
+        answer = site.browser("vic").get(f"/sessions/{WAITING}/states.csv")
+        last = list(csv.DictReader(io.StringIO(answer.text, newline="")))[-1]
+        return last["status"] == "waiting_permission" and int(last["ended"]) > session["last_event_at"]
+
+    until(counted, "the state grows without an event")
+
+
 def test_the_session_tells_what_is_known_of_it(site: Site) -> None:
     page = site.browser("vic").page(f"/sessions/{MAIN[:6]}")
     known = told(site)

@@ -15,6 +15,7 @@ from tasks.web.links import linker
 from tasks.web.pages.session import LEVELS, branches
 from tasks.web.pages.task import steps
 from tasks.web.patches import AROUND, by_file, conflict_blocks
+from tasks.web.shown import ending
 from tasks.web.strips import WIDTH, strip
 from tasks.web.timeline import MOST, Timeline, timeline
 
@@ -216,6 +217,17 @@ def test_advice_is_divided_into_words_and_commands() -> None:
         (True, "cd /a\ngit merge main"),
         (False, [[(False, "it is "), (True, "tasksd merge x"), (False, " that tries")]]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("prompt_input_exit", "left by the person"), ("other", ""), (None, ""), ("a new word", "a new word"),
+        ("0a1b2c3d-1111-4222-8333-444455556666", "went on as 0a1b2c3d"),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_session_is_told_in_words(word: str | None, shown: str) -> None:
+    assert ending(word) == shown
 
 
 def test_links_change_one_part_and_keep_the_others() -> None:

@@ -6,6 +6,7 @@ the same whenever it is rendered.
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ LONG = 20_000
 _TELLING = (
     "command", "file_path", "notebook_path", "pattern", "path", "url", "query", "prompt", "description", "skill",
 )  # fmt: skip
+#: What the client says of the end of a session, in words.
+_ENDINGS = {
+    "prompt_input_exit": "left by the person", "clear": "cleared", "logout": "logged out", "resume": "another was resumed",
+    "bypass_permissions_disabled": "its permission mode is no longer allowed", "other": "",
+}  # fmt: skip
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -117,6 +123,14 @@ def status(value: object) -> Markup:
     return Markup('<span class="status is-{}">{}</span>').format(text.replace("_", "-"), text.replace("_", " "))
 
 
+def ending(detail: object) -> str:
+    """How a session ended, by the client's word for it or the session that it went on as; nothing where that says nothing."""
+    text = line(detail, 140)
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text):
+        return f"went on as {short(text)}"
+    return _ENDINGS.get(text, text)
+
+
 def short(id_: object) -> str:
     """The beginning of a long id, which is enough everywhere."""
     return line(id_, 64)[:8]
@@ -178,6 +192,6 @@ def _beginning(value: object, room: list[int]) -> object:
 FILTERS: dict[str, Callable[..., Any]] = {
     "line": line, "lines": lines, "money": money, "compact": compact, "number": number, "percent": percent,
     "duration": duration, "seconds": seconds, "size": size, "when": when, "ago": ago, "since": since, "clock": clock,
-    "status": status, "short": short, "folder": folder, "parameters": parameters, "pretty": pretty,
+    "status": status, "ending": ending, "short": short, "folder": folder, "parameters": parameters, "pretty": pretty,
 }  # fmt: skip
 FUNCTIONS: dict[str, Callable[..., Any]] = {"count": count}

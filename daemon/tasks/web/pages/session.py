@@ -1,5 +1,6 @@
 """One session: what it does now, what was asked and what was done for it, its subagents, what it cost."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ TURNS, CALLS, RECENT, OF_A_TURN = 25, 50, 120, 15
 AGENTS, LEVELS, CHANGES, FILES = 200, 12, 80, 25
 #: Changes of status that are told of at most.
 _ALL_CHANGES = 1000
+#: Milliseconds by which the present state of a session grows.
+_STEP = 10_000
 
 _VIEW_NAMES = ("turns", "calls", "agents", "status")
 
@@ -58,7 +61,12 @@ def _until(session: SessionDetails) -> int:
     """When what is known of its states ends."""
     if len(session.changes) >= _ALL_CHANGES:
         return session.changes[-1].timestamp
-    return session.last_event_at if session.ended_at is None else session.ended_at
+    if session.ended_at is not None:
+        return session.ended_at
+    if SessionStatus(session.status).is_over:
+        return session.last_event_at
+    # It is in its state still; to the last ten seconds, so that what is shown stays the same for a while.
+    return max(session.last_event_at, time.time_ns() // 1_000_000 // _STEP * _STEP)
 
 
 async def _states(look: Look) -> list[dict[str, object]]:
