@@ -124,7 +124,10 @@ def test_the_first_account_is_an_admin_and_that_is_said(home: Home) -> None:
     assert "users add" in home.run().stdout
     assert home.json() == []
     assert "root may log in as admin (the first account)" in home.run("add", "root", password=PASSWORD).stderr
-    assert "ada may log in as viewer" in home.run("add", "ada", password=PASSWORD).stderr
+    said = home.run("add", "ada", password=PASSWORD).stderr
+    assert "ada may log in as viewer" in said
+    assert "the page is off: " in said
+    assert "tasksd up --web" in said
     assert "eve may log in as operator\n" in home.run("add", "eve", "--role", "operator", password=PASSWORD).stderr
     assert [(one["username"], one["role"]) for one in home.json()] == [
         ("ada", "viewer"), ("eve", "operator"), ("root", "admin"),
@@ -285,13 +288,15 @@ def test_keys_that_others_can_read_are_refused_with_what_to_do(full: Home) -> No
 
 
 def test_it_works_beside_a_running_daemon(full: Home) -> None:
-    daemon = subprocess.Popen([*COMMAND, "up"], env=full.environ, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    # The configuration does not name the page; the daemon has it all the same.
+    command = [*COMMAND, "up", "--web-port", "0"]
+    daemon = subprocess.Popen(command, env=full.environ, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:
         assert daemon.stderr is not None
         for line in daemon.stderr:
             if b"ready" in line:
                 break
-        full.run("add", "eve", password=PASSWORD)
+        assert "the page is off" not in full.run("add", "eve", password=PASSWORD).stderr
         full.run("disable", "ada")
         assert [(one["username"], one["disabled"]) for one in full.json()] == [
             ("ada", True), ("eve", False), ("root", False),

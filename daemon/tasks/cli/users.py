@@ -10,8 +10,10 @@ import click
 from tasks import config
 from tasks.cli import asking, offline
 from tasks.cli.app import say
+from tasks.cli.dashboard import page_hint
 from tasks.cli.output import emit
 from tasks.config import Settings
+from tasks.errors import ApiError, DaemonNotRunning
 from tasks.text import count
 from tasks.words import Role
 
@@ -65,8 +67,8 @@ def add(data_dir: str | None, name: str, role: str | None) -> None:
         made = store.change("users.create", create, lambda user: (user.username, f"role {user.role}"))
     why = "" if role else " (the first account)" if made.role is Role.ADMIN else "; `tasksd users role` changes that"
     say(f"{made.username} may log in as {made.role}{why}")
-    if not settings.web.enabled:
-        say(f"the page is off: set enabled = true under [web] in {settings.config_file}")
+    if _is_page_off(settings):
+        say(f"the page is off: {page_hint(settings)} (in a terminal: `tasksd up --web`)")
 
 
 @users.command()
@@ -275,6 +277,14 @@ class _Store:
         password = _password(username)
         passwords.check_new(password, username)
         return passwords.hash_password(load_pepper(self._settings.auth_dir), password, self._settings.web.password_cost)
+
+
+def _is_page_off(settings: Settings) -> bool:
+    """By the daemon that runs, which may have been started with `--web`; without one by the configuration."""
+    try:
+        return bool(asking.client_for(settings).get("/v1/status").get("web") == "off")
+    except (ApiError, DaemonNotRunning):
+        return not settings.web.enabled
 
 
 def _password(username: str) -> str:
