@@ -46,6 +46,8 @@ _NO_END: dict[str, Value] = {
 
 def impossible(task: Task, to: TaskStatus | str, advice: str | None = None) -> ImpossibleTransition:
     """The error that says what was asked of `task` and what to do instead."""
+    if advice is None and task.status.is_over and to == TaskStatus.STOPPED:
+        advice = "there is nothing left to stop"
     if advice is None:
         allowed = ", ".join(sorted(TRANSITIONS[task.status]))
         advice = _ADVICE.get(task.status, f"it can become {allowed}").format(task=task.task_id)
