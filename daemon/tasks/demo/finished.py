@@ -5,11 +5,12 @@ import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from tasks.database import Value, Write
 from tasks.demo.bill import dollars
 from tasks.demo.conversation import Conversation, Tokens, unique
-from tasks.demo.orders import ASKING, ERRORS, FATES, Fate, Order, orders
+from tasks.demo.orders import ASKING, ERRORS, FATES, Fate, Order, error_of, orders
 from tasks.demo.past import PastStage, moments
 from tasks.demo.place import Place
 from tasks.demo.projects import Merged
@@ -24,7 +25,9 @@ _TASK = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join(':' + name
 _RUN = f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES ({', '.join(':' + name for name in RUN_COLUMNS)})"
 
 #: Fates in which nothing says how the agent ended.
-_SILENT = frozenset(("timeout", "no_progress", "lost", "stopped"))
+_SILENT = frozenset(("timeout", "no_progress", "lost", "stopped", "kept"))
+#: Milliseconds that a run may take by default.
+_LONGEST = 120 * MINUTE
 _EXITS: Mapping[Fate, int | None] = {
     "timeout": 137,
     "no_progress": 137,
@@ -67,6 +70,9 @@ class Finished:
     def is_failed(self) -> bool:
         return self.fate in ERRORS
 
+    def said_of(self, fate: Fate) -> str | None:
+        return error_of(fate, self.order.project, turns=self.turns, dollars=self.cost_usd)
+
 
 class FinishedTasks:
     """Plays the tasks of a week."""
@@ -83,6 +89,8 @@ class FinishedTasks:
         for number, at in enumerate(moments(self._rng, self._scene.until, weekday=8, weekend=2)):
             waiting = waiting or orders(self._rng)
             fate = FATES[number % len(FATES)]
+            if fate in ("timeout", "no_progress") and at > self._scene.until - 2 * _LONGEST:
+                fate = "merged"
             found.append(self.play(waiting.pop(), fate, at))
         # Whatever time of day it is.
         for minutes in (200, 140, 90, 45):
@@ -119,6 +127,7 @@ class FinishedTasks:
         """What its agent does. Returns its last words when it ends well."""
         rng, stage = self._rng, one.stage
         work = Work(rng, order.project, one.cwd, care=rng.uniform(0.88, 0.97), attended=False)
+        began = stage.now()
         one.start()
         one.prompt(order.description)
         for _ in range(rng.randint(9, 34) if fate != "nothing" else 6):
@@ -132,14 +141,18 @@ class FinishedTasks:
         if fate not in ("nothing", "policy"):
             commit = work.command(f"git commit -qam '{order.description}'", "Commit the work", "", 60)
             one.answer("", [commit])
+        if fate == "no_progress":
+            stage.wait(20 * MINUTE)
+        if fate in ("timeout", "kept"):
+            stage.wait(max(0, began + _LONGEST - stage.now()))
         if fate in _SILENT:
-            if fate in ("timeout", "no_progress"):
-                stage.wait(20 * MINUTE)
             one.end()
             return None
         if fate in ("agent_error", "max_turns", "budget"):
-            one.fail("server_error" if fate == "agent_error" else "unknown", ERRORS[fate])
-            one.result(ERRORS[fate], dollars(self._book, one.spent, stage.now()), is_error=True, terminal_reason=fate)
+            cost = dollars(self._book, one.spent, stage.now())
+            error = error_of(fate, order.project, turns=one.turns, dollars=cost) or ""
+            one.fail("server_error" if fate == "agent_error" else "unknown", error)
+            one.result(error, cost, is_error=True, terminal_reason=fate)
             one.end()
             return None
         words = (
@@ -164,8 +177,8 @@ def rows(task: Finished, place: Place) -> list[Write]:
     if task.fate == "policy" or (task.fate == "merged" and task.turns % 7 == 0):
         verdict = Verdict(
             Stage.POST_TASK, RuleMode.BLOCK if task.fate == "policy" else RuleMode.WARN, passed=False,
-            message=ERRORS["policy"], workspace=str(place.worktrees / task.task_id), agent_type=task.order.agent_type,
-            task_id=task.task_id, session_uuid=task.session,
+            message=task.said_of("policy") or "", workspace=str(place.worktrees / task.task_id),
+            agent_type=task.order.agent_type, task_id=task.task_id, session_uuid=task.session,
         )  # fmt: skip
         writes.append(verdict_write(verdict, timestamp=task.finished_at))
     return writes
@@ -191,7 +204,7 @@ def _row(task: Finished, place: Place, usage: dict[str, Value]) -> dict[str, Val
         "base_commit": task.base_commit, "commits": int(fate in ("merged", "conflict", "kept")), "merge_state": merge_state,
         "merge_detail": _merge_detail(task), "merge_paths": json.dumps(task.merge_paths) if task.merge_paths else None,
         "merge_commit": task.merge_commit, "result": task.result,
-        "error": ERRORS["timeout"] if fate == "kept" else ERRORS.get(fate), "failure": _failure(task),
+        "error": task.said_of(fate), "failure": _failure(task),
         "activity_log": json.dumps([{"at": at, "message": message} for at, message in task.activity]),
         "created_at": task.created_at, "started_at": None if fate == "not_started" else task.started_at,
         "finished_at": task.finished_at,
@@ -226,11 +239,10 @@ def _usage(task: Finished) -> dict[str, Value]:
 def _activity(one: Conversation, started_at: int, order: Order) -> tuple[tuple[int, str], ...]:
     """What its page shows of what it did: its calls."""
     notes = [(started_at, f"works in {one.cwd} on branch {one.branch}")]
-    at = started_at
     for line in one.said:
         content = line["message"]["content"]
+        at = int(datetime.fromisoformat(line["timestamp"]).timestamp() * 1000)
         for block in content if isinstance(content, list) else ():
-            at += 1500
             if block["type"] == "text" and block["text"]:
                 notes.append((at, block["text"]))
             elif block["type"] == "tool_use":

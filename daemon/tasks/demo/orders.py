@@ -57,9 +57,9 @@ ERRORS: dict[str, str] = {
     "agent_error": "API Error: 529 Overloaded. The API is at capacity; this is usually temporary.",
     "timeout": "the agent ran longer than 7,200 s (agent.wall_clock)",
     "no_progress": "neither output nor CPU time for 1,200 s (agent.no_progress)",
-    "max_turns": "Reached maximum number of turns (40)",
-    "budget": "Reached maximum budget ($2)",
-    "policy": "2 files are not committed: src/store.ts, src/table.ts",
+    "max_turns": "Reached maximum number of turns ({turns})",
+    "budget": "Reached maximum budget ({budget})",
+    "policy": "Agent made file changes without committing: {files}",
     "not_started": "cannot start claude: it is not on PATH; install it or name it by its full path",
     "lost": "the agent ended without a result, and how is not known",
 }
@@ -71,6 +71,15 @@ class Order:
     description: str
     agent_type: str | None
     workflow: str | None
+
+
+def error_of(fate: Fate, project: Project, *, turns: int, dollars: float) -> str | None:
+    """What is said of a task that failed so in this project, after so many turns; None: it did not fail."""
+    said = ERRORS.get("timeout" if fate == "kept" else fate)
+    if said is None:
+        return None
+    budget = max(1, int(dollars * 100)) / 100
+    return said.format(files=", ".join(sorted(project.files[:2])), turns=turns, budget=f"${budget:.2f}")
 
 
 def orders(rng: random.Random) -> list[Order]:

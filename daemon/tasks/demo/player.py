@@ -23,7 +23,7 @@ from tasks.demo.work import LAST_WORDS, SMALL, STRONG, SUBAGENTS, USUAL, Work
 TIGHTEN = "Tighten the limit of "
 #: How one may end that fails: the client's word for it, and what it says. No limit of the API: that would hold the others.
 _FAILURES = (
-    ("max_turns", "Reached maximum number of turns (12)"),
+    ("max_turns", "Reached maximum number of turns ({turns})"),
     ("model_error", "API Error: 400 messages.14: all messages must have non-empty content"),
 )
 #: Seconds since the demo began → how many times as long everything takes: a demo that is forgotten does less and less.
@@ -111,7 +111,7 @@ def _task(one: Conversation, work: Work, prompt: str) -> int:
         one.delegate(rng.choice(SUBAGENTS), f"Find what uses {work.name()}", SMALL, work.side_work(rng.randint(2, 4)))
     if rng.random() < 0.07:
         reason, text = rng.choice(_FAILURES)
-        one.result(text, _dollars(one), is_error=True, terminal_reason=reason)
+        one.result(text.format(turns=one.turns), _dollars(one), is_error=True, terminal_reason=reason)
         one.end()
         return 1
     is_tight = prompt.startswith(TIGHTEN)

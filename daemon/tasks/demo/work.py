@@ -62,6 +62,17 @@ _FAILURES: Sequence[tuple[str, Outcome, str]] = (
     ("mcp__tracker__get_issue", "failed", 'MCP server "tracker" tool "get_issue" timed out after 30s'),
 )  # fmt: skip
 
+#: What a failure says, and the command that it is of; of others it is the project's tests.
+_FAILED_BY: Sequence[tuple[str, str]] = (
+    ("--force", "git push --force"),
+    ("just:", "just lint"),
+    ("ls:", "ls fixtures/{name}.json"),
+    ("cat:", "cat /var/log/{name}.log"),
+    ("fatal:", "git fetch https://git.example.org/{name}.git"),
+    ("curl:", "curl -sS http://localhost:8080/health"),
+    ("tar:", "tar -cf {name}.tar fixtures"),
+)
+
 
 @dataclass(slots=True)
 class Work:
@@ -227,8 +238,8 @@ class Work:
     def _arguments(self, tool: str, file: str, name: str, text: str) -> dict[str, object]:
         match tool:
             case "Bash":
-                command = "git push --force" if "--force" in text else self.project.test
-                return {"command": command, "description": "Try it"}
+                commands = (one.format(name=name) for said, one in _FAILED_BY if said in text)
+                return {"command": next(commands, self.project.test), "description": "Try it"}
             case "Read":
                 return {"file_path": str(self.cwd / f"{name.lower()}.{self.project.suffix}")}
             case "Edit":
