@@ -52,7 +52,8 @@ RESOURCES = (
 #: The first that fits; every other TasksError is 400.
 _CODES: tuple[tuple[type[TasksError], int], ...] = (
     (NoSuchTask, 404), (ImpossibleTransition, 409), (PoolFull, 429), (PoolClosed, 503), (RepositoryBusy, 503),
-    (StoreBusy, 503), (StoreUnavailable, 503), (StoreError, 500), (NoSuchUser, 404), (NoSuchLogin, 404), (UserExists, 409), (LastAdmin, 409),
+    (StoreBusy, 503), (StoreUnavailable, 503), (StoreError, 500),
+    (NoSuchUser, 404), (NoSuchLogin, 404), (UserExists, 409), (LastAdmin, 409),
 )  # fmt: skip
 
 
