@@ -400,6 +400,7 @@ def test_tasks_are_cancelled_and_tried_again(narrow: Desk) -> None:
     assert done.stderr.endswith("2 tasks cancelled\n")
     until(lambda: narrow.run("retry", waiting, code=None).returncode == 0, "it can be tried again")
     narrow.ended(waiting)
+    assert "there is nothing left to stop" in narrow.run("cancel", waiting, code=1).stderr
     assert waiting in narrow.run("retry", waiting, code=1).stderr
 
 
