@@ -30,6 +30,7 @@ _SILENT = frozenset(("timeout", "no_progress", "lost", "stopped", "kept"))
 _LONGEST = 120 * MINUTE
 _EXITS: Mapping[Fate, int | None] = {
     "timeout": 137,
+    "kept": 137,
     "no_progress": 137,
     "stopped": 130,
     "lost": None,
