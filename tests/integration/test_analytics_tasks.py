@@ -146,6 +146,9 @@ def model(tasks: list[Task]) -> dict[str, Any]:
         "stopped_usd": pytest.approx(spent([t for t in known if t["status"] == "stopped"]), rel=1e-12),
         "cost_per_merged_usd": pytest.approx(spent(known) / len(merged), rel=1e-12) if merged and known else None,
         "merged_task_usd": pytest.approx(spent(known_merged) / len(known_merged), rel=1e-12) if known_merged else None,
+        "failed_unpriced": sum(task["unpriced"] for task in tasks if task["status"] == "failed"),
+        "stopped_unpriced": sum(task["unpriced"] for task in tasks if task["status"] == "stopped"),
+        "merged_unpriced": sum(task["unpriced"] for task in merged),
     }
 
 

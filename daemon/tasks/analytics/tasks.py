@@ -67,6 +67,10 @@ class TaskMoney(TypedDict):
     cost_per_merged_usd: float | None
     #: money of the merged ones themselves, on average
     merged_task_usd: float | None
+    #: the `unpriced` of those that failed, were stopped, were merged
+    failed_unpriced: int
+    stopped_unpriced: int
+    merged_unpriced: int
 
 
 class TaskStats(TaskMoney):
@@ -217,6 +221,9 @@ def _money(group: Sequence[_Alike], merged: int) -> TaskMoney:
         stopped_usd=stopped.total,
         cost_per_merged_usd=None if cost is None or not merged else cost / merged,
         merged_task_usd=ours.total / ours.tasks if ours.tasks else None,
+        failed_unpriced=sum(alike.unpriced for alike in group if alike.status == TaskStatus.FAILED),
+        stopped_unpriced=sum(alike.unpriced for alike in group if alike.status == TaskStatus.STOPPED),
+        merged_unpriced=sum(alike.unpriced for alike in group if alike.merge_state == "merged"),
     )
 
 

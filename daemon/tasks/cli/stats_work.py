@@ -23,6 +23,7 @@ TASK_COLUMNS = (
     "tasks", "completed", "failed", "stopped", "success_rate", "duration_p50_s", "duration_p95_s", "running_p50_s",
     "running_p95_s", "queued_p50_s", "queued_p95_s", "retries", "merged", "conflict", "kept", "cost_usd", "reported_usd",
     "reported_only", "unpriced", "failed_usd", "stopped_usd", "cost_per_merged_usd", "merged_task_usd",
+    "failed_unpriced", "stopped_unpriced", "merged_unpriced",
 )  # fmt: skip
 
 

@@ -119,13 +119,12 @@ def _add_money(facts: Facts, answer: Record) -> None:
     facts.add("cost", Cell(_cost(answer, "cost_usd"), STRONG), f" ({'; '.join(notes)})" if notes else "")
     if answer["reported_usd"] is not None:
         facts.add("reported", f"{dollars(answer['reported_usd'])} by the client itself")
-    facts.add(
-        "lost", f"{dollars(answer['failed_usd'])} on failed tasks, {dollars(answer['stopped_usd'])} on stopped ones"
-    )
+    failed, stopped = _least(answer, "failed_usd", "failed_unpriced"), _least(answer, "stopped_usd", "stopped_unpriced")
+    facts.add("lost", f"{failed} on failed tasks, {stopped} on stopped ones")
     if answer["cost_per_merged_usd"] is not None:
-        own = (
-            "" if answer["merged_task_usd"] is None else f"; on such a task itself {dollars(answer['merged_task_usd'])}"
-        )
+        own = ""
+        if answer["merged_task_usd"] is not None:
+            own = f"; on such a task itself {_least(answer, 'merged_task_usd', 'merged_unpriced')}"
         facts.add("per merge", f"{_cost(answer, 'cost_per_merged_usd')} on all tasks for each merged one{own}")
 
 
@@ -144,7 +143,7 @@ def task_groups(answer: Sequence[Record], dimension: str, span_words: str) -> li
             Cell(one["value"]) if one["value"] else Cell(_UNSAID.get(dimension, "(none)"), FAINT), f"{one['tasks']:,}",
             Cell(bar(one["tasks"] / most, WIDTH), FAINT), _rate(one["success_rate"]), f"{one['statuses']['failed']:,}",
             _seconds(duration["p50"]) if duration else "-", f"{one['retries']:,}", f"{one['merged']:,}",
-            _cost(one, "cost_usd"), dollars(one["failed_usd"] + one["stopped_usd"]),
+            _cost(one, "cost_usd"), _lost(one),
             _cost(one, "cost_per_merged_usd"),
         )  # fmt: skip
     return [table]
@@ -155,6 +154,15 @@ def _cost(one: Record, key: str) -> str:
     if one[key] is None:
         return "unpriced" if one["unpriced"] else "-"
     return least(one) + dollars(one[key])
+
+
+def _lost(one: Record) -> str:
+    unpriced = one["failed_unpriced"] + one["stopped_unpriced"]
+    return least({"unpriced": unpriced}) + dollars(one["failed_usd"] + one["stopped_usd"])
+
+
+def _least(one: Record, key: str, unpriced: str) -> str:
+    return least({"unpriced": one[unpriced]}) + dollars(one[key])
 
 
 def _unpriced(answer: Record) -> str:
