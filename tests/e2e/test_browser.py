@@ -277,6 +277,6 @@ def test_an_admin_makes_an_account_that_logs_in(browser: Browser, person: Person
     other.context.close()
     assert other.faults == []
     assert any(
-        one["action"] == "POST /v1/users" and one["username"] == "ada"
+        (one["action"], one["username"], one["target"]) == ("POST /v1/users", "ada", "nina")
         for one in person.site.desk.ask("GET", "/v1/audit")[2]
     )

@@ -207,7 +207,7 @@ def test_what_the_owner_orders_is_written_down(desk: Desk) -> None:
         return [(one["action"], one["target"], one["outcome"]) for one in desk.ask("GET", "/v1/audit")[2]]
 
     until(lambda: ("POST /v1/tasks/{task_id}/cancel", id_, 200) in noted(), "it is written down")
-    assert ("POST /v1/tasks", None, 201) in noted()
+    assert ("POST /v1/tasks", id_, 201) in noted()
     assert {(one["username"], one["via"], one["user_id"]) for one in desk.ask("GET", "/v1/audit")[2]} == {
         (getpass.getuser(), "socket", None)
     }

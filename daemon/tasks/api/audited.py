@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.api.context import Context
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 _SILENT = {"/v1/guard", "/v1/dashboard"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Note:
     """What will be written once the answer is known."""
 
@@ -52,6 +53,13 @@ class Note:
             log.warning("cannot audit action=%s target=%s user=%s error=%s", self.action, self.target, who, error)
 
 
+def made_known(request: Request, target: str) -> None:
+    """Say what a request makes, where its address does not: the id of a new task, the name of a new account."""
+    note: Note | None = request.scope.get("note")
+    if note is not None:
+        note.target = target
+
+
 class Audited:
     """The application of the Unix socket, with what its owner does written down."""
 
@@ -74,7 +82,7 @@ class Audited:
                 status = message["status"]
             await send(message)
 
-        note = Note.of(self._context, scope, rule, self._principal)
+        note = scope["note"] = Note.of(self._context, scope, rule, self._principal)
         try:
             await self._app(scope, receive, answered)
         finally:

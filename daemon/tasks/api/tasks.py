@@ -4,11 +4,12 @@ import os
 import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks import history
 from tasks.api.access import Ctx, Who
+from tasks.api.audited import made_known
 from tasks.api.context import Context
 from tasks.api.sessions import Spent
 from tasks.database import Reader
@@ -229,7 +230,7 @@ def dispatcher(ctx: Context) -> Dispatcher:
 
 
 @router.post("/tasks", status_code=201)
-async def submit_task(ctx: Ctx, who: Who, order: Submission) -> SubmittedTask:
+async def submit_task(ctx: Ctx, who: Who, order: Submission, request: Request) -> SubmittedTask:
     """Hand over work. It is stored when this answers."""
     own = os.getuid() if who.user_id is None else who.user_id
     if order.user_id not in (None, own) and not who.is_owner:
@@ -242,6 +243,7 @@ async def submit_task(ctx: Ctx, who: Who, order: Submission) -> SubmittedTask:
         accepted, warnings = await dispatcher(ctx).submit(**wanted)
     except ValueError as error:  # what the manager's own look at it finds
         raise HTTPException(422, str(error)) from error
+    made_known(request, accepted.task_id)
     warnings = [*warnings, *_doubts(ctx, order)]
     return SubmittedTask(**await _details(ctx, accepted.task_id), warnings=warnings)
 

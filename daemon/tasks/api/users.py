@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.api.access import Ctx, Who
+from tasks.api.audited import made_known
 from tasks.api.context import Context
 from tasks.api.discreet import DiscreetRoute
 from tasks.database import Connection
@@ -115,10 +116,11 @@ async def list_users(ctx: Ctx) -> list[Account]:
 
 
 @router.post("/users", status_code=201, dependencies=_for_admins)
-async def create_user(ctx: Ctx, order: NewAccount) -> Account:
+async def create_user(ctx: Ctx, order: NewAccount, request: Request) -> Account:
     """409 when there is one of that name, 400 when the name or the password is refused."""
     name = await ctx.database.read(lambda reader: accounts.check_free(reader.query, order.username))
     hashed = await _hashed(ctx, name, order.password)
+    made_known(request, name)
     return await _changed(
         ctx,
         lambda connection, now: accounts.create(connection, name, password_hash=hashed, role=order.role, now=now),
