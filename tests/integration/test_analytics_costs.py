@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tasks.analytics import AnalyticsDB
 from tasks.analytics.costs import costs_by, daily_costs
 from tasks.analytics.days import QUARTER, find_zone, local_days, period, today
-from tasks.database import Reader
+from tasks.database import Reader, SyncDatabase, Write
 from tasks.errors import ConfigError
 from tasks.rollups import HOUR, MINUTE
 from tasks.words import CostDimension
@@ -470,6 +470,19 @@ def test_differences_beyond_the_limit_are_listed_the_furthest_first(tmp_path: Pa
         ("free", None), ("high", 50), ("low", -40)
     ]  # fmt: skip
     assert (found["compared"], found["beyond_limit"], found["limit"]) == (4, 3, 5.0)
+
+
+@pytest.mark.parametrize(("ended", "factor", "compared"), [(1, 2.0, 0), (1, 1.0, 1), (1, 0.5, 1), (120, 2.0, 1)])
+def test_what_has_just_ended_is_no_difference_until_its_transcript_can_be_read(
+    tmp_path: Path, clock: int, ended: int, factor: float, compared: int
+) -> None:
+    spent = Spent(clock - HOUR, task_id="a")
+    fill(tmp_path, [spent], [Run("a", clock - HOUR, 1, expected([spent])["cost"] * factor)])
+    store = SyncDatabase(tmp_path / "tasks.db")
+    store.apply([Write.one("UPDATE runs SET finished_at = :at", {"at": clock - ended * 1000})])
+    store.close()
+    found = summary(tmp_path)["reported"]
+    assert (found["compared"], found["beyond_limit"]) == (compared, compared if factor != 1.0 else 0)
 
 
 def test_of_a_task_with_a_run_without_a_figure_the_others_are_compared(tmp_path: Path, clock: int) -> None:

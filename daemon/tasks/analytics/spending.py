@@ -163,7 +163,7 @@ def cost_summary(query: Query, period: Period, *, now: int, drift_limit: float) 
         missing=missing(query, ranked),
         cache_savings=_cache_savings(query, period, models),
         projection=_projection(recent, period.zone), burn_rate=burn_rate(query, now=now),
-        reported=reported(query, period, drift_limit),
+        reported=reported(query, period, drift_limit, now=now),
     )  # fmt: skip
 
 
