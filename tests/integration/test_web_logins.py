@@ -92,7 +92,7 @@ def test_logging_out_takes_the_cookie_away(site: Site, eve: Browser) -> None:
 
 def test_logging_in_again_ends_the_login_that_the_browser_had(site: Site, eve: Browser) -> None:
     form = {"username": "eve", "password": "wrong horse battery"}
-    assert log_in(site, form, {"Cookie": eve.cookie}).status == 401
+    assert site.patiently(lambda: log_in(site, form, {"Cookie": eve.cookie})).status == 401
     assert eve.get("/v1/me").status == 200
     other = site.browser("eve", new=True)
     answer = site.patiently(lambda: log_in(site, form | {"password": PASSWORD}, {"Cookie": eve.cookie}))
