@@ -23,8 +23,6 @@ PICTURES = {
     "now.png": ("/", 1280, 860, "light"),
     "costs.png": ("/costs?days=7", 1280, 900, "light"),
     "task.png": ("{conflict}", 1280, 860, "light"),
-    "tools-dark.png": ("/tools?days=7", 1280, 900, "dark"),
-    "now-phone.png": ("/", 390, 800, "dark"),
 }
 START = 180.0  # seconds
 
