@@ -195,6 +195,7 @@ def test_a_task_can_be_queued_again_as_soon_as_it_was_cancelled(desk: Desk) -> N
     desk.run("cancel", id_)
     desk.run("retry", id_)
     until(lambda: (one := desk.task(id_))["attempt"] == 2 and one["pid"], "it runs again")
+    assert [one["outcome"] for one in desk.task(id_)["runs"]] == ["stopped", None]
     desk.run("cancel", id_)
 
 
